@@ -2,3 +2,123 @@
 
 Public names load on first use, so that ``import vbench`` and the command line stay fast.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vbench.bounds import ELBO, IWAE, Renyi
+    from vbench.assemble import build
+    from vbench.estimators.controls import LearnedBaseline, LeaveOneOut, Zero
+    from vbench.estimators.doubly import DoublyReparameterized
+    from vbench.estimators.pathwise import AnalyticKL, Pathwise
+    from vbench.estimators.score import Score
+    from vbench.families import Bernoulli, Categorical, DiagonalNormal, NormalMixture
+    from vbench.hookspecs import hookimpl
+    from vbench.measure.gradients import gradient_moments
+    from vbench.model import Model, frozen
+    from vbench.records import load
+    from vbench.rng import Rng
+    from vbench.study import run
+    from vbench.types import (
+        Batch,
+        Bound,
+        Dataset,
+        Decoder,
+        Density,
+        Draw,
+        Encoder,
+        Estimate,
+        Estimator,
+        Likelihood,
+        Posterior,
+        Prior,
+        Space,
+        Trait,
+    )
+
+_HOMES = {
+    "vbench.bounds": ("ELBO", "IWAE", "Renyi"),
+    "vbench.assemble": ("build",),
+    "vbench.estimators.controls": ("LearnedBaseline", "LeaveOneOut", "Zero"),
+    "vbench.estimators.doubly": ("DoublyReparameterized",),
+    "vbench.estimators.pathwise": ("AnalyticKL", "Pathwise"),
+    "vbench.estimators.score": ("Score",),
+    "vbench.families": ("Bernoulli", "Categorical", "DiagonalNormal", "NormalMixture"),
+    "vbench.hookspecs": ("hookimpl",),
+    "vbench.measure.gradients": ("gradient_moments",),
+    "vbench.model": ("Model", "frozen"),
+    "vbench.records": ("load",),
+    "vbench.rng": ("Rng",),
+    "vbench.study": ("run",),
+    "vbench.types": (
+        "Batch",
+        "Bound",
+        "Dataset",
+        "Decoder",
+        "Density",
+        "Draw",
+        "Encoder",
+        "Estimate",
+        "Estimator",
+        "Likelihood",
+        "Posterior",
+        "Prior",
+        "Space",
+        "Trait",
+    ),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ELBO",
+    "IWAE",
+    "AnalyticKL",
+    "Batch",
+    "Bernoulli",
+    "Bound",
+    "Categorical",
+    "Dataset",
+    "Decoder",
+    "Density",
+    "DiagonalNormal",
+    "DoublyReparameterized",
+    "Draw",
+    "Encoder",
+    "Estimate",
+    "Estimator",
+    "LearnedBaseline",
+    "LeaveOneOut",
+    "Likelihood",
+    "Model",
+    "NormalMixture",
+    "Pathwise",
+    "Posterior",
+    "Prior",
+    "Renyi",
+    "Rng",
+    "Score",
+    "Space",
+    "Trait",
+    "Zero",
+    "build",
+    "frozen",
+    "gradient_moments",
+    "hookimpl",
+    "load",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vbench' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -58,10 +58,11 @@ class Broken:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Everything registered, by kind and name, and the plugins that failed to load."""
+    """Everything registered, by kind and name, with the plugins that failed and the names that two of them claim."""
 
     components: Mapping[Kind, Mapping[str, Component]]
     broken: tuple[Broken, ...] = field(default=())
+    clashes: tuple[str, ...] = field(default=())
 
     def names(self, kind: Kind) -> list[str]:
         """Registered names of one kind, sorted."""

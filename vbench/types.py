@@ -238,11 +238,37 @@ class Estimator(nn.Module):
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Data in memory, bytes where the source is bytes (then intensity / 255 is a probability of one)."""
+    """Data in memory, bytes where the source is bytes (then intensity / 255 is a probability of one).
 
-    train: Tensor  # [n, *X]
-    valid: Tensor
-    test: Tensor
-    x: Space  # what the parts see, after binarisation
-    digest: str  # SHA-256 of the decompressed source
-    binarization: str  # dynamic, static, threshold or none
+    Optional besides: ``labels`` and ``masks``, mappings of split to tensor.
+    """
+
+    @property
+    def train(self) -> Tensor:
+        """Training data ``[n, *X]``."""
+        ...
+
+    @property
+    def valid(self) -> Tensor:
+        """Validation data; may be empty."""
+        ...
+
+    @property
+    def test(self) -> Tensor:
+        """Test data; may be empty."""
+        ...
+
+    @property
+    def x(self) -> Space:
+        """What the parts see, after binarisation."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the decompressed source and of how it is split."""
+        ...
+
+    @property
+    def binarization(self) -> str:
+        """``dynamic``, ``static``, ``threshold`` or ``none``."""
+        ...

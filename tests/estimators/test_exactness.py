@@ -1,0 +1,100 @@
+"""Every registered estimator against the exact gradient and value of its bound, and its wrong twins against the same."""
+
+import pytest
+
+from tests import toys
+from tests.estimators.truth import model, truth
+from tests.estimators.twins import TWINS
+from tests.gradients import replicate, verdicts
+from vbench.bounds import ELBO, IWAE, Renyi
+from vbench.builtin.plugin import vbench_estimators
+
+ESTIMATORS = vbench_estimators()
+
+
+def case(name, where, bound, n=8192, **parameters):
+    words = [name, *(f"{key}={value}" for key, value in parameters.items()), where]
+    return pytest.param(name, where, bound, n, parameters, id="-".join(words))
+
+
+CASES = [
+    case("reparam", "mixture", ELBO(), k=1),
+    case("reparam", "mixture", ELBO(), k=3),
+    case("reparam", "vamp", ELBO(), k=1),
+    case("reparam", "normal", ELBO(), k=1, kl="analytic"),
+    case("reparam", "normal", ELBO(), k=3, kl="analytic"),
+    case("reparam", "standard", ELBO(), k=2, kl="analytic"),
+    case("stl", "mixture", ELBO(), k=1),
+    case("stl", "mixture", ELBO(), k=3),
+    case("stl", "vamp", ELBO(), k=1),
+    case("iwae", "mixture", IWAE(), k=1),
+    case("iwae", "mixture", IWAE(), k=2),
+    case("iwae", "line", IWAE(), k=3),
+    case("iwae", "vamp", IWAE(), k=2),
+    case("dreg", "mixture", IWAE(), k=1),
+    case("dreg", "mixture", IWAE(), k=2),
+    case("dreg", "line", IWAE(), k=3),
+    case("dreg", "vamp", IWAE(), k=2),
+    case("renyi", "mixture", Renyi(0.5), k=2, alpha=0.5),
+    case("renyi", "mixture", Renyi(-0.5), k=2, alpha=-0.5),
+    case("renyi", "line", Renyi(2.0), k=3, alpha=2.0),
+    case("reinforce", "binary", ELBO(), n=32768, k=1),
+    case("reinforce", "binary", ELBO(), k=3),
+    case("reinforce", "categorical", ELBO(), n=32768, k=1),
+    case("reinforce", "mixture", ELBO(), k=1),
+    case("reinforce", "vamp", ELBO(), k=3),
+    case("nvil", "binary", ELBO(), n=32768, k=1, x=toys.X, hidden=3),
+    case("nvil", "categorical", ELBO(), k=2, x=toys.X, hidden=3),
+    case("nvil", "mixture", ELBO(), k=1, x=toys.X, hidden=3),
+    case("rloo", "binary", ELBO(), k=2),
+    case("rloo", "binary", ELBO(), k=4),
+    case("rloo", "categorical", ELBO(), k=2),
+    case("rloo", "mixture", ELBO(), k=4),
+    case("vimco", "binary", IWAE(), k=2),
+    case("vimco", "binary", IWAE(), k=3),
+    case("vimco", "categorical", IWAE(), k=2),
+    case("vimco", "mixture", IWAE(), k=2),
+    case("vimco", "line", IWAE(), k=3),
+    case("vimco", "vamp", IWAE(), k=2),
+]
+WRONG = [
+    pytest.param(*row, id=f"{name}-{index}-{row[0]}")
+    for name, rows in TWINS.items()
+    for index, row in enumerate(rows)
+]
+
+
+def judged(estimator, where, bound, n, seed):
+    return verdicts(replicate(model(where)[0], estimator, model(where)[1], n, seed), *truth(where, bound, estimator.k))
+
+
+@pytest.mark.parametrize(("name", "where", "bound", "n", "parameters"), CASES)
+def test_value_and_gradient_of_every_part_are_exact(name, where, bound, n, parameters):
+    estimator = toys.randomize(ESTIMATORS[name](**parameters), seed=7)
+    assert estimator.bound == bound
+    assert estimator.unbiased
+    found = judged(estimator, where, bound, n, seed=len(name) + n)
+    assert all(verdict.passed for verdict in found.values()), found
+
+
+@pytest.mark.parametrize(("where", "wrong", "twin"), WRONG)
+def test_a_wrong_twin_fails_where_it_is_wrong_and_nowhere_else(where, wrong, twin):
+    estimator = twin().double()
+    found = judged(estimator, where, estimator.bound, 8192, seed=3)
+    assert {part for part, verdict in found.items() if not verdict.passed} == wrong, found
+
+
+def test_every_registered_estimator_has_a_case_and_a_wrong_twin():
+    registered = set(ESTIMATORS)
+    assert {parameters.values[0] for parameters in CASES} == registered
+    assert set(TWINS) == registered
+
+
+def test_normalized_nvil_is_declared_biased_and_is():
+    estimator = toys.randomize(ESTIMATORS["nvil"](toys.X, k=2, hidden=3, normalize=True), seed=7)
+    assert not estimator.unbiased
+    with_scale = estimator.log_scale.data.fill_(1.0)
+    found = judged(estimator, "binary", ELBO(), 8192, seed=5)
+    assert not found["encoder"].passed
+    assert found["encoder"].ratio == pytest.approx((-with_scale).exp().item(), abs=0.1)
+    assert all(found[part].passed for part in ("value", "decoder", "prior")), found

@@ -1,0 +1,85 @@
+"""Imports go down only: the house of docs/design.md, section 2, held by walking the syntax trees."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "vbench"
+
+# bottom to top; a module may import its own line only from what stands before it
+LAYERS: dict[str, list[str]] = {
+    "L0": ["rng", "types", "catalogue", "discovery", "hookspecs", "positions", "yaml12", "parameters", "values", "choices", "crossing"],
+    "L1": ["bounds", "families", "model", "batches"],
+    "L2": ["estimators", "oracles", "builtin"],
+    "L3": ["registry", "listing"],
+    "L4": ["settings", "grid", "cells", "store", "records", "assemble", "provenance", "checkpoints"],
+    "L5": ["measure", "runner", "execute", "study"],
+    "L6": ["report", "cli", "__main__"],
+}
+ORDER = {name: (level, place) for level, names in enumerate(LAYERS.values()) for place, name in enumerate(names)}
+# apart from the house: the package's lazy face, and the suite shipped to authors
+APART = {"__init__", "testing"}
+
+
+def modules() -> list[Path]:
+    return [file for file in sorted(PACKAGE.rglob("*.py")) if unit(file) not in APART]
+
+
+def unit(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(file: Path) -> set[str]:
+    """Units of vbench that a file imports, wherever the import stands."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "vbench":
+                found |= {alias.name for alias in node.names}
+            elif node.module.startswith("vbench."):
+                found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("vbench.")}
+    return found
+
+
+def violations(own: str, names: set[str]) -> list[str]:
+    wrong = []
+    for name in names - {own}:
+        if name not in ORDER or ORDER[name] >= ORDER[own]:
+            wrong.append(name)
+    return sorted(wrong)
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {unit(file) for file in modules()} == set(ORDER)
+
+
+@pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_go_down(file: Path) -> None:
+    allowed_up = {"listing": {"registry"}}.get(unit(file), set())
+    assert violations(unit(file), imported(file) - allowed_up) == []
+
+
+def test_the_judge_does_not_know_the_accused() -> None:
+    for file in (PACKAGE / "oracles").glob("*.py"):
+        assert "estimators" not in imported(file), file
+
+
+def test_reports_see_records_alone() -> None:
+    for file in (PACKAGE / "report").glob("*.py"):
+        assert not imported(file) & {"model", "estimators", "runner", "measure"}, file
+
+
+def test_only_the_runner_and_the_warm_up_have_an_optimiser() -> None:
+    holders = {str(f.relative_to(PACKAGE)) for f in modules() if "torch.optim" in f.read_text("utf-8")}
+    assert holders <= {"runner.py", "measure/gradients.py"}
+
+
+def test_a_violation_would_be_found() -> None:
+    assert violations("bounds", {"runner"}) == ["runner"]
+    assert violations("estimators", {"oracles"}) == ["oracles"]
+    assert violations("runner", {"bounds", "grid"}) == []

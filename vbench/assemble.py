@@ -1,0 +1,171 @@
+"""From chosen components to objects: what fits, why something does not, and one cell's model, estimator and data."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vbench.catalogue import KINDS, Kind
+from vbench.choices import Choice, parse_choice
+from vbench.model import Model
+from vbench.registry import Registered, load_registry
+from vbench.rng import derive
+from vbench.types import Dataset, Estimator, Space, Trait
+
+__all__ = ["Built", "Incompatible", "build", "build_choices", "load_dataset", "sample_part", "traits"]
+
+
+class Incompatible(Exception):  # noqa: N818 - an outcome with a reason, not a fault
+    """These components do not go together; the message is the generated reason."""
+
+
+class Built(NamedTuple):
+    """One cell's objects."""
+
+    model: Model
+    estimator: Estimator
+    data: Dataset
+
+
+@functools.lru_cache(maxsize=4)
+def _dataset(name: str, parameters: str) -> Dataset:
+    factory = load_registry().get("dataset", name).factory
+    data: Dataset = factory(**json.loads(parameters))
+    return data
+
+
+def load_dataset(choice: Choice) -> Dataset:
+    """The dataset, loaded once per process."""
+    return _dataset(choice.name, json.dumps(choice.parameters))
+
+
+def traits(data: Dataset) -> frozenset[str]:
+    """What a dataset offers: its support, and whether its data are images."""
+    image = {Trait.IMAGE} if len(data.x.shape) == 2 else set()
+    return frozenset({Trait.data(data.x.support), *image})
+
+
+def training_mean(data: Dataset) -> Tensor:
+    """Mean of the training data as the parts see them ``[*X]``: bytes are intensities in [0, 1]."""
+    if data.train.dtype != torch.uint8:
+        return data.train.mean(0)
+    if data.binarization == "threshold":
+        return (data.train >= 128).float().mean(0)
+    return data.train.float().mean(0) / 255
+
+
+def build_choices(choices: Mapping[Kind, Choice], seed: int) -> Built:
+    """The objects of one cell, initialised from ``seed``; parts of one kind start the same whatever stands beside them.
+
+    Raises:
+        Incompatible: some part needs what no other offers.
+    """
+    data = load_dataset(choices["dataset"])
+    registry = load_registry()
+    task: dict[str, Any] = {"x": data.x, "n": len(data.train), "mean": training_mean(data), "data": data.train}
+    offers = set(traits(data))
+    given = frozenset(offers)  # what is known before anything is built
+    parts: dict[Kind, nn.Module] = {}
+    for kind in KINDS[1:]:
+        choice = choices[kind]
+        registered = registry.get(kind, choice.name)
+        _refuse(choices, kind, _declared(registered) & _task_traits() - given)
+        parts[kind] = _make(registered, choice, task, derive("init", kind, seed))
+        if kind == "encoder":
+            task["z"] = parts[kind].z
+            latent = Trait.latent(task["z"].support)
+            offers.add(latent)
+            given = given | {latent}
+        offers |= _offers(parts[kind])
+    for kind, part in parts.items():
+        _refuse(choices, kind, frozenset(getattr(part, "needs", ())) - offers)
+    model = Model(parts["encoder"], parts["decoder"], parts["prior"])  # type: ignore[arg-type]
+    return Built(model, parts["estimator"], data)  # type: ignore[arg-type]
+
+
+def _offers(part: nn.Module) -> frozenset[str]:
+    own = frozenset(getattr(part, "offers", ()))
+    # a normalised density of the draws is itself a proper denominator
+    return own | {Trait.PROPER_WEIGHT} if Trait.NORMALIZED in own else own
+
+
+def _task_traits() -> frozenset[str]:
+    supports = ("real", "binary", "categorical", "unit")
+    return frozenset({Trait.IMAGE, *map(Trait.data, supports), *map(Trait.latent, supports)})  # type: ignore[arg-type]
+
+
+def _declared(registered: Registered) -> frozenset[str]:
+    """Needs that a class states before it is built: a net for images must not be built for anything else."""
+    needs = getattr(registered.factory, "needs", frozenset())
+    return needs if isinstance(needs, frozenset) else frozenset()
+
+
+def _refuse(choices: Mapping[Kind, Choice], kind: Kind, missing: frozenset[str]) -> None:
+    if missing:
+        others = ", ".join(f"{other} {choices[other].name}" for other in KINDS if other not in (kind, "estimator"))
+        raise Incompatible(
+            f"{kind} {choices[kind].name} needs {' and '.join(sorted(missing))}, which is not offered by {others}"
+        )
+
+
+def _make(registered: Registered, choice: Choice, task: Mapping[str, Any], key: int) -> nn.Module:
+    provided = {name: task[name] for name in registered.provided}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key)
+        part: nn.Module = registered.factory(**choice.parameters, **provided)
+    return part
+
+
+def sample_part(kind: Kind, name: str) -> nn.Module | None:
+    """A component with its default parameters, made for small data: to look at, not to run. None where it cannot be."""
+    registered = load_registry().get(kind, name)
+    if kind == "dataset" or any(parameter.required for parameter in registered.component.parameters):
+        return None
+    parameters = {parameter.name: parameter.default for parameter in registered.component.parameters}
+    choice = Choice(kind, name, {}, parameters)
+    task: dict[str, Any] = {"x": Space((8, 8), "binary"), "n": 10, "mean": torch.zeros(8, 8), "data": torch.zeros(10, 8, 8)}
+    for z in (Space((4,)), Space((4,), "binary"), Space((4, 3), "categorical")):
+        try:
+            return _make(registered, choice, task | {"z": z}, 0)
+        except Exception:  # noqa: S112 - it may be made for another kind of latent
+            continue
+    return None
+
+
+def build(
+    *, dataset: str, encoder: str, decoder: str, prior: str, estimator: str, seed: int = 0
+) -> Built:
+    """One cell's objects without running it: what a notebook starts from.
+
+    Args:
+        dataset, encoder, decoder, prior, estimator: ``"name"`` or ``"name[param=value]"``, as in a grid.
+        seed: of the initial parameters.
+
+    Returns:
+        ``.model``, ``.estimator`` and ``.data``.
+
+    Raises:
+        GridError: an unknown name or a wrong parameter.
+        Incompatible: these do not go together.
+
+    >>> cell = build(dataset="digits", encoder="gaussian[latent=8]", decoder="bernoulli",
+    ...              prior="standard-normal", estimator="iwae[k=5]")
+    >>> cell.model.encoder.z.shape
+    (8,)
+    """
+    texts: dict[Kind, str] = {
+        "dataset": dataset,
+        "encoder": encoder,
+        "decoder": decoder,
+        "prior": prior,
+        "estimator": estimator,
+    }
+    catalogue = load_registry().catalogue()
+    return build_choices(
+        {kind: parse_choice(text, kind, catalogue, f"build({kind}=...)") for kind, text in texts.items()}, seed
+    )

@@ -1,0 +1,228 @@
+"""From a dataset's rows to minibatches: order and binarisation as functions of keys and steps alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from vbench.rng import Rng, derive
+from vbench.types import Batch, Dataset
+
+__all__ = ["Order", "Split", "binarize", "fixed_batches", "training_batch"]
+
+Split = Literal["train", "valid", "test"]
+
+_DRAWN: Final = ("dynamic", "static")
+
+# Fixed draws, made once for each split in memory and dropped with it.
+_fixed: MutableMapping[Tensor, tuple[tuple[str, str], Tensor]] = WeakTensorKeyDictionary()
+
+
+def _uniform(count: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    """Independent uniform bytes in 0..254, exactly: 255 is rejected and drawn again.
+
+    Raw words of a numpy bit generator: their stream is frozen across numpy's versions and the same for every
+    device, and one word makes eight bytes, where ``torch.rand`` spends a word on each pixel.
+    """
+    source = np.random.PCG64DXSM(seed)
+
+    def draw(size: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+        words = source.random_raw(-(-size // 8)).astype("<u8", copy=False)
+        return words.view(np.uint8)[:size]
+
+    values = draw(count)
+    rejected = np.flatnonzero(values == 255)
+    while rejected.size:
+        again = draw(rejected.size)
+        values[rejected] = again
+        rejected = rejected[again == 255]
+    return values
+
+
+def _bits(x: Tensor, seed: int) -> Tensor:
+    """Zeros and ones as bytes, one with probability x / 255 exactly: a uniform in 0..254 is below x."""
+    uniform = torch.from_numpy(_uniform(x.numel(), seed)).view(x.shape)
+    return torch.lt(uniform.to(x.device), x).view(torch.uint8)
+
+
+def _values(x: Tensor, mode: str, seed: int) -> Tensor:
+    """Bits as bytes where there is something to binarise, else ``x`` itself."""
+    if mode == "none":
+        return x
+    if x.dtype != torch.uint8:
+        raise ValueError(f"binarization {mode!r} needs bytes (torch.uint8), these data are {x.dtype}")
+    if mode == "threshold":
+        return x >> 7  # bytes of at least 128 have the top bit; eight times as fast as comparing
+    if mode in _DRAWN:
+        return _bits(x, seed)
+    raise ValueError(f"binarization {mode!r} is unknown, expected dynamic, static, threshold or none")
+
+
+def _cast(x: Tensor, mode: str, dtype: torch.dtype | None) -> Tensor:
+    """To floats; bytes that are not bits are intensities, 255 is one."""
+    cast = x.to(dtype or torch.get_default_dtype())
+    return cast / 255 if mode == "none" and x.dtype == torch.uint8 else cast
+
+
+def binarize(x: Tensor, mode: str, rng: Rng, dtype: torch.dtype | None = None) -> Tensor:
+    """Floats that the parts see, from the bytes of a dataset.
+
+    Args:
+        x: bytes, any shape; floats too under ``none``, which pass through.
+        mode: ``dynamic`` and ``static`` draw a one with probability x / 255 exactly (the caller makes it
+            static by keeping the draw), ``threshold`` is x >= 128, ``none`` is x / 255.
+        rng: used by the two that draw. The bits do not depend on the device of ``x``.
+        dtype: of the result; torch's default when None.
+
+    Raises:
+        ValueError: the mode is unknown, or binarises what is not bytes.
+    """
+    seed = int(rng.spawn().key) if mode in _DRAWN else 0
+    return _cast(_values(x, mode, seed), mode, dtype)
+
+
+class Order:
+    """Which rows make the minibatch of a step: a function of (key, step), however steps are asked for.
+
+    Each epoch is a fresh permutation; rows left over at its end, too few for a batch, are dropped for that
+    epoch. A batch larger than the set is the whole set.
+
+    >>> order = Order(10, 4, key=0)
+    >>> bool((order.indices(7) == Order(10, 4, key=0).indices(7)).all())
+    True
+    """
+
+    def __init__(self, n: int, batch: int, key: int) -> None:
+        if n < 1 or batch < 1:
+            raise ValueError(f"an order needs rows and a batch size of at least 1, not n={n}, batch={batch}")
+        self.n = n
+        self.batch = min(batch, n)
+        self.key = key
+        self.steps_per_epoch = n // self.batch
+        self._epoch = -1
+        self._permutation = torch.empty(0, dtype=torch.int64)
+
+    def indices(self, step: int) -> Tensor:
+        """Row numbers of a 0-based step, ``[B]`` int64."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(derive("order", self.key, epoch))
+            self._permutation = torch.randperm(self.n, generator=generator)
+            self._epoch = epoch
+        return self._permutation[place * self.batch : (place + 1) * self.batch]
+
+
+def _split(data: Dataset, split: Split) -> Tensor:
+    tensor: Tensor = getattr(data, split)
+    return tensor
+
+
+def _mask(data: Dataset, split: Split) -> Tensor | None:
+    mask: Tensor | None = getattr(data, "masks", {}).get(split)
+    return mask
+
+
+def _fixed_values(data: Dataset, split: Split) -> Tensor:
+    """The split under its one fixed draw, a function of the dataset; kept while the split is in memory."""
+    x = _split(data, split)
+    if data.binarization not in _DRAWN:
+        return _values(x, data.binarization, 0)
+    name = (data.digest, split)
+    known, values = _fixed.get(x, (None, x))
+    if known != name:
+        values = _values(x, data.binarization, derive("fixed", *name))
+        _fixed[x] = name, values
+    return values
+
+
+def _part_key(key: int, position: int) -> Tensor:
+    return torch.tensor(derive("parts", key, position), dtype=torch.int64)
+
+
+def training_batch(
+    data: Dataset,
+    step: int,
+    steps: int,
+    key: int,
+    order: Order,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Batch:
+    """The minibatch of a training step.
+
+    ``dynamic`` bits come from a stream that is a function of (key, step) only: estimators that share key and
+    order see the same. ``static`` is one fixed draw of every split, a function of the dataset alone. It is
+    *another* draw than the files of Larochelle and Murray that papers call static or fixed MNIST.
+
+    Args:
+        data: the dataset; its training split and mask are used.
+        step: 0-based.
+        steps: of the whole run, for ``progress``.
+        key: of the cell's block, the same for all estimators that are to be compared.
+        order: of the rows.
+        device: where the batch lands.
+        dtype: of ``x``; torch's default when None.
+    """
+    mode = data.binarization
+    source = _fixed_values(data, "train") if mode == "static" else data.train
+    index = order.indices(step)
+    rows = index.to(source.device)
+    x = source.index_select(0, rows)
+    if mode != "static":
+        x = _values(x, mode, derive("binarize", key, step) if mode == "dynamic" else 0)
+    mask = _mask(data, "train")
+    return Batch(
+        # bytes travel, floats are made where they are used
+        x=_cast(x.to(device), mode, dtype),
+        index=index.to(device),
+        progress=step / steps,
+        mask=None if mask is None else mask.index_select(0, rows.to(mask.device)).to(device),
+        key=_part_key(key, step),
+    )
+
+
+def fixed_batches(
+    data: Dataset,
+    split: Split,
+    size: int,
+    key: int,
+    count: int | None = None,
+    limit: int | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Iterator[Batch]:
+    """Batches to evaluate on: rows in order under one binarisation that depends only on the dataset.
+
+    Numbers of all cells and seeds are over the same bits, whatever ``size``, ``count`` and ``limit``. Under
+    ``dynamic`` these bits are those that ``static`` has.
+
+    Args:
+        data: the dataset.
+        split: train, valid or test; ``index`` counts the rows of this split.
+        size: rows of a batch; the last may be smaller.
+        key: seeds ``Batch.key`` (what parts draw inside forward), never the data.
+        count: batches at most; None for all.
+        limit: rows at most, the first ones; None for all.
+        device: where batches land.
+        dtype: of ``x``; torch's default when None.
+    """
+    if size < 1:
+        raise ValueError(f"a batch size is at least 1, not {size}")
+    rows = len(_split(data, split))
+    rows = rows if limit is None else min(rows, limit)
+    rows = rows if count is None else min(rows, count * size)
+    mask = _mask(data, split)
+    values = _fixed_values(data, split)
+    for position, start in enumerate(range(0, rows, size)):
+        stop = min(start + size, rows)
+        yield Batch(
+            x=_cast(values[start:stop].to(device), data.binarization, dtype),
+            index=torch.arange(start, stop, device=device),
+            mask=None if mask is None else mask[start:stop].to(device),
+            key=_part_key(key, position),
+        )

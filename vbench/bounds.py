@@ -1,0 +1,77 @@
+"""Bounds: pure functions of log weights, ``[K, B] -> [B]``, nats per datum."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+__all__ = ["ELBO", "IWAE", "Kind", "Renyi"]
+
+Kind = Literal["lower", "upper", "none"]
+
+
+@dataclass(frozen=True)
+class ELBO:
+    r"""Evidence lower bound, :math:`\frac1K \sum_k \log w_k`.
+
+    Source: Jordan, Ghahramani, Jaakkola & Saul (1999), An Introduction to Variational Methods for Graphical
+    Models, doi:10.1023/A:1007665907178.
+    """
+
+    kind: Kind = "lower"
+    linear: bool = True
+    smooth: bool = True
+
+    def __call__(self, log_w: Tensor) -> Tensor:
+        """``[K, B] -> [B]``."""
+        return log_w.mean(0)
+
+
+@dataclass(frozen=True)
+class IWAE:
+    r"""Importance-weighted bound, :math:`\log \frac1K \sum_k w_k`.
+
+    Source: Burda, Grosse & Salakhutdinov (2016), Importance Weighted Autoencoders, arXiv:1509.00519.
+    """
+
+    kind: Kind = "lower"
+    linear: bool = False
+    smooth: bool = True
+
+    def __call__(self, log_w: Tensor) -> Tensor:
+        """``[K, B] -> [B]``."""
+        return log_w.logsumexp(0) - math.log(log_w.shape[0])
+
+
+@dataclass(frozen=True)
+class Renyi:
+    r"""Variational Renyi bound, :math:`\frac{1}{1-\alpha} \log \frac1K \sum_k w_k^{1-\alpha}`.
+
+    ``alpha = 0`` is IWAE, ``alpha = 1`` (the limit) the ELBO. For ``alpha >= 0`` its expectation is a lower bound at
+    every K; for ``alpha < 0`` the limit in K is an upper bound, but no finite K is guaranteed to be on either side.
+
+    Source: Li & Turner (2016), Renyi Divergence Variational Inference, arXiv:1602.02311.
+    """
+
+    alpha: float
+    smooth: bool = True
+
+    @property
+    def kind(self) -> Kind:
+        """``lower`` for alpha >= 0, else ``none``."""
+        return "lower" if self.alpha >= 0 else "none"
+
+    @property
+    def linear(self) -> bool:
+        """True at alpha = 1 only."""
+        return self.alpha == 1
+
+    def __call__(self, log_w: Tensor) -> Tensor:
+        """``[K, B] -> [B]``."""
+        if self.linear:
+            return log_w.mean(0)
+        power = 1 - self.alpha
+        return ((power * log_w).logsumexp(0) - math.log(log_w.shape[0])) / power

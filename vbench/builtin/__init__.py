@@ -1,0 +1,1 @@
+"""Reference parts and data, registered like those of any plugin."""

@@ -1,0 +1,1 @@
+"""Datasets, one per file; ``files.py`` finds, fetches and verifies what they read."""

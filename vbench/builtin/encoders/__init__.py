@@ -1,0 +1,1 @@
+"""Reference encoders, one per file, registered through the same hooks as anybody's."""

@@ -1,0 +1,51 @@
+"""The few net shapes that the reference parts share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Activation", "activation_layer", "halved", "mlp", "set_output_bias"]
+
+Activation = Literal["tanh", "relu", "leaky-relu", "elu", "softplus"]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky-relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "softplus": nn.Softplus,
+}
+
+
+def activation_layer(name: Activation) -> nn.Module:
+    """The module of that name."""
+    return _ACTIVATIONS[name]()
+
+
+def mlp(inputs: int, hidden: Sequence[int], outputs: int, activation: Activation) -> nn.Sequential:
+    """Linear layers with an activation between them; no ``hidden`` gives one linear map."""
+    sizes = [inputs, *hidden, outputs]
+    layers: list[nn.Module] = []
+    for left, right in pairwise(sizes):
+        layers += [nn.Linear(left, right), activation_layer(activation)]
+    return nn.Sequential(*layers[:-1])
+
+
+def halved(size: tuple[int, int], times: int) -> list[tuple[int, int]]:
+    """Image sizes through ``times`` convolutions of kernel 3, stride 2, padding 1, the input's first."""
+    sizes = [size]
+    for _ in range(times):
+        height, width = sizes[-1]
+        sizes.append(((height + 1) // 2, (width + 1) // 2))
+    return sizes
+
+
+def set_output_bias(bias: Tensor, values: Tensor) -> None:
+    """Overwrite the first entries of a layer's bias (a net that starts at the data's mean saves about a nat)."""
+    with torch.no_grad():
+        bias[: values.numel()] = values.flatten().to(bias.dtype)

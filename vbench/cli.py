@@ -1,0 +1,201 @@
+"""The command line: thin commands, no logic. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vbench.discovery import version
+
+__all__ = ["main"]
+
+
+class _Commands(click.Group):
+    """Turns the mistakes that a user can make into their one line and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from vbench.listing import PluginError
+        from vbench.positions import GridError
+
+        try:
+            return super().invoke(ctx)
+        except (GridError, PluginError) as error:
+            click.echo(str(error), err=True)
+            ctx.exit(2)
+        except FileNotFoundError as error:
+            click.echo(f"vbench: {error}", err=True)
+            ctx.exit(2)
+
+
+def _example(text: str) -> str:
+    return f"\b\nExample:\n  {text}"
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version(), prog_name="vbench", message="%(prog)s %(version)s")
+def main() -> None:
+    """Benchmark variational objectives: estimators held against exact gradients, compared fairly.
+
+    \b
+    Start with:
+      vbench list                 what can be crossed
+      vbench run grid.yaml        train and measure a grid
+    """
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="For scripts: JSON on standard output.")
+_grid = click.argument("grid", type=click.Path(path_type=Path))
+_results = click.option(
+    "--results", default="results", show_default=True, help="Root folder of all studies.", type=click.Path(path_type=Path)
+)
+_set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of the grid.")
+_filter = click.option(
+    "--filter", "filters", multiple=True, metavar="AXIS=GLOB", help="Only these cells; several are ANDed."
+)
+_keep_stale = click.option("--keep-stale", is_flag=True, help="Keep results whose code has since changed, marked.")
+
+
+@main.command(epilog=_example("vbench run results/quickstart/grid.yaml --set seeds=1 --filter 'estimator=iwae*'"))
+@_grid
+@_set
+@_filter
+@_results
+@_keep_stale
+@click.option("--workers", type=click.IntRange(0), help="Cells at once, a process each; 0: in this process.  [default: cores]")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Torch threads of each cell.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds that one cell may take.")
+@click.option("--dry-run", is_flag=True, help="Show what would run, and stop.")
+def run(
+    grid: Path,
+    overrides: tuple[str, ...],
+    filters: tuple[str, ...],
+    results: Path,
+    keep_stale: bool,
+    workers: int | None,
+    threads: int,
+    device: str,
+    timeout: float | None,
+    dry_run: bool,
+) -> None:
+    """Train and measure every cell of GRID that is not done yet.
+
+    Run it again after an interruption, or after adding to the grid: nothing finished is computed twice. Exit code 0: all
+    cells done, or skipped with a reason; 1: some failed; 2: the grid or the call is wrong.
+    """
+    from vbench.report import console
+
+    if dry_run:
+        console.show_plan(_plan(grid, overrides, filters, results, keep_stale))
+        return
+    sys.exit(
+        console.run(
+            grid,
+            results=results,
+            overrides=overrides,
+            filters=filters,
+            workers=workers,
+            threads=threads,
+            device=device,
+            timeout=timeout,
+            keep_stale=keep_stale,
+        )
+    )
+
+
+@main.command(epilog=_example("vbench plan results/quickstart/grid.yaml"))
+@_grid
+@_set
+@_filter
+@_results
+@_keep_stale
+@_json
+def plan(
+    grid: Path,
+    overrides: tuple[str, ...],
+    filters: tuple[str, ...],
+    results: Path,
+    keep_stale: bool,
+    as_json: bool,
+) -> None:
+    """Show what running GRID would do: cells to run, done, and skipped with the reason."""
+    from vbench.report import console
+
+    found = _plan(grid, overrides, filters, results, keep_stale)
+    if as_json:
+        click.echo(json.dumps(console.plan_json(found), indent=2))
+    else:
+        console.show_plan(found)
+
+
+def _plan(grid: Path, overrides: tuple[str, ...], filters: tuple[str, ...], results: Path, keep_stale: bool) -> Any:
+    from vbench.study import make_plan
+
+    return make_plan(grid, overrides=overrides, filters=filters, results=results, keep_stale=keep_stale)
+
+
+_KINDS = click.Choice(["dataset", "encoder", "decoder", "prior", "estimator"])
+
+
+@main.command("list", epilog=_example("vbench list estimator"))
+@click.argument("kind", type=_KINDS, required=False)
+@_json
+def list_(kind: str | None, as_json: bool) -> None:
+    """List what can be crossed: datasets, encoders, decoders, priors, estimators."""
+    from vbench.listing import load_catalogue
+    from vbench.report import components
+
+    catalogue = load_catalogue()
+    if as_json:
+        click.echo(json.dumps(components.list_json(catalogue, kind), indent=2))
+    else:
+        components.show_list(catalogue, kind)
+
+
+@main.command(epilog=_example("vbench show vimco    (or encoder:bernoulli, where kinds share a name; or a kind: estimator)"))
+@click.argument("name")
+def show(name: str) -> None:
+    """Show one component: what it does, its source and its parameters; or what a kind must provide."""
+    from vbench.listing import load_catalogue
+    from vbench.report import components
+
+    sys.exit(components.show(load_catalogue(), name))
+
+
+@main.command(epilog=_example("vbench plugins"))
+@_json
+def plugins(as_json: bool) -> None:
+    """List installed plugins, with the reason for any that could not be loaded."""
+    from vbench.listing import load_catalogue
+    from vbench.report import components
+
+    catalogue = load_catalogue(strict=False)
+    if as_json:
+        click.echo(json.dumps(components.plugins_json(catalogue), indent=2))
+    else:
+        components.show_plugins(catalogue)
+    sys.exit(2 if catalogue.clashes else 0)
+
+
+@main.command(epilog=_example("vbench data fetch mnist"))
+@click.argument("action", type=click.Choice(["list", "fetch"]), default="list")
+@click.argument("names", nargs=-1)
+@_json
+def data(action: str, names: tuple[str, ...], as_json: bool) -> None:
+    """Show which data are at hand and where they are looked for, or fetch some."""
+    from vbench.report import environment
+
+    sys.exit(environment.data(action, names, as_json))
+
+
+@main.command(epilog=_example("vbench doctor"))
+@_json
+def doctor(as_json: bool) -> None:
+    """Report versions, cores, devices, data and plugins: what to put into a bug report."""
+    from vbench.report import environment
+
+    sys.exit(environment.doctor(as_json))

@@ -1,0 +1,83 @@
+"""Which plugins are installed and what their source is, found out without importing them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+__all__ = ["GROUP", "PACKAGE", "digest", "entry_points", "fingerprint", "sources", "version"]
+
+GROUP = "vbench"
+PACKAGE = Path(__file__).parent
+
+
+def version() -> str:
+    """vbench's own version."""
+    try:
+        return metadata.version("vbench")
+    except metadata.PackageNotFoundError:  # a source tree that was never installed
+        return "0+unknown"
+
+
+def entry_points() -> list[metadata.EntryPoint]:
+    """Entry points of group ``vbench``, sorted, each once (a distribution may be seen twice on ``sys.path``)."""
+    found = {(point.dist.name if point.dist else "", point.name, point.value): point for point in _points()}
+    return [found[name] for name in sorted(found)]
+
+
+def _points() -> Iterable[metadata.EntryPoint]:
+    return metadata.entry_points(group=GROUP)
+
+
+def sources(module: str) -> list[Path]:
+    """Every Python file of the top-level package (or module) that holds ``module``, sorted.
+
+    Raises:
+        ModuleNotFoundError: there is no such package.
+    """
+    top = module.partition(".")[0]
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        raise ModuleNotFoundError(f"no package named {top!r}")
+    if spec.submodule_search_locations:
+        return sorted(file for folder in spec.submodule_search_locations for file in _python_files(Path(folder)))
+    return [Path(spec.origin)] if spec.origin else []
+
+
+def _python_files(folder: Path) -> Iterator[Path]:
+    return folder.rglob("*.py")
+
+
+@functools.cache
+def digest(module: str) -> str:
+    """SHA-256 of the sources of the package that holds ``module``: names and contents, not where it lies."""
+    return digest_files(sources(module))
+
+
+def digest_files(files: Iterable[Path]) -> str:
+    """SHA-256 of files by name and content."""
+    total = hashlib.sha256()
+    for file in files:
+        content = file.read_bytes()
+        total.update(f"{file.parent.name}/{file.name}\0{len(content)}\0".encode())
+        total.update(content)
+    return total.hexdigest()
+
+
+def fingerprint() -> str:
+    """Changes whenever the catalogue could: interpreter, installed plugins, and any of their files or vbench's own."""
+    total = hashlib.sha256(f"{sys.version}\0{sys.prefix}\0{version()}".encode())
+    files = list(_python_files(PACKAGE))
+    for point in entry_points():
+        total.update(f"{point.name}\0{point.value}\0{point.dist and point.dist.name}\0".encode())
+        total.update(f"{point.dist and point.dist.version}\0".encode())
+        files += sources(point.module)
+    for file in sorted(files):
+        stat = file.stat()
+        total.update(f"{file}\0{stat.st_mtime_ns}\0{stat.st_size}\0".encode())
+    return total.hexdigest()

@@ -1,0 +1,88 @@
+"""The catalogue of everything registered, kept on disk between calls so that no command loads torch to read a name."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from vbench.catalogue import Broken, Catalogue, Component, Parameter
+from vbench.discovery import fingerprint
+
+__all__ = ["PluginError", "load_catalogue"]
+
+
+class PluginError(Exception):
+    """Two plugins claim one name; the message names both distributions."""
+
+
+def load_catalogue(*, strict: bool = True) -> Catalogue:
+    """What is registered. Read from the user's cache while no plugin file has changed, else from the plugins.
+
+    Args:
+        strict: refuse to go on while two plugins claim one name.
+
+    Raises:
+        PluginError: two plugins claim one name.
+    """
+    catalogue = _cached() or _fresh()
+    if strict and catalogue.clashes:
+        raise PluginError("; ".join(catalogue.clashes))
+    return catalogue
+
+
+def _file() -> Path | None:
+    """Where the catalogue of exactly these plugins would be; None where a plugin's files cannot even be found."""
+    try:
+        return Path(platformdirs.user_cache_dir("vbench", appauthor=False)) / "catalogue" / f"{fingerprint()[:32]}.json"
+    except (ImportError, OSError, ValueError):
+        return None
+
+
+def _cached() -> Catalogue | None:
+    file = _file()
+    try:
+        return from_json(json.loads(file.read_text("utf-8"))) if file else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _fresh() -> Catalogue:
+    from vbench.registry import load_registry
+
+    catalogue = load_registry().catalogue()
+    file = _file()
+    if file and not catalogue.broken:  # a broken plugin may be mended by something outside its own files
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            for old in sorted(file.parent.glob("*.json"), key=os.path.getmtime)[:-8]:
+                old.unlink()
+            with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as out:
+                json.dump(to_json(catalogue), out)
+            Path(out.name).replace(file)
+    return catalogue
+
+
+def to_json(catalogue: Catalogue) -> dict[str, Any]:
+    """Plain data that :func:`from_json` reads back."""
+    return {
+        "components": [asdict(component) for component in catalogue],
+        "broken": [asdict(item) for item in catalogue.broken],
+        "clashes": list(catalogue.clashes),
+    }
+
+
+def from_json(data: dict[str, Any]) -> Catalogue:
+    """The inverse of :func:`to_json`."""
+    components: dict[Any, dict[str, Component]] = {}
+    for item in data["components"]:
+        parameters = tuple(Parameter(**parameter) for parameter in item.pop("parameters"))
+        component = Component(**item, parameters=parameters)
+        components.setdefault(component.kind, {})[component.name] = component
+    return Catalogue(components, tuple(Broken(**item) for item in data["broken"]), tuple(data["clashes"]))

@@ -1,0 +1,141 @@
+"""Sums that measures keep while draws stream by: float64, one pass, memory flat in the number of draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["PILOT", "Spread", "VectorMoments", "WeightSums"]
+
+PILOT: Final = 16
+
+
+class Spread(NamedTuple):
+    """First and second moments of some coordinates of a random vector.
+
+    Attributes:
+        variance: trace of the sample covariance (n - 1).
+        std_error: of ``variance``.
+        mean_square: unbiased squared norm of the expectation, ``|mean|^2 - variance / n``; may be negative.
+    """
+
+    variance: float
+    std_error: float
+    mean_square: float
+
+
+class VectorMoments:
+    r"""Mean and covariance trace of vectors ``[P]``, for named ranges of coordinates.
+
+    Rows are shifted by the mean c of the first 16: a small spread around a large mean loses no digits.
+
+    .. math:: \mathrm{tr}\, S = \frac{\sum_i |g_i - c|^2 - \frac1n |\sum_i (g_i - c)|^2}{n - 1}, \qquad
+       \mathrm{se} = \mathrm{sd}(t_i) / \sqrt n, \quad t_i = |g_i - c|^2
+
+    The standard error is slightly conservative: c is not the final mean, so :math:`t_i` also varies with
+    :math:`2 (g_i - \mu)^\top (c - \mu)`, of variance :math:`4\, \mathrm{tr}(S^2) / 16` on average (6% more standard
+    error for a normal vector). The 16 rows inside c lie closer to it and are scaled by 16/15. Only the
+    :math:`t_i` are kept for each draw.
+
+    Args:
+        parts: name -> range of coordinates.
+        pilot: how many rows make c, at least 2.
+
+    Source: Chan, Golub & LeVeque (1983), Algorithms for Computing the Sample Variance,
+    doi:10.1080/00031305.1983.10483115.
+    """
+
+    def __init__(self, parts: Mapping[str, slice], pilot: int = PILOT) -> None:
+        self.parts = dict(parts)
+        self.count = 0
+        self._pilot = pilot
+        self._waiting: list[Tensor] = []
+        self._shift: Tensor | None = None
+        self._sum = torch.zeros((), dtype=torch.float64)
+        self._squares: list[Tensor] = []  # t_i, each [parts]
+
+    def add(self, rows: Tensor) -> None:
+        """Take rows ``[n, P]``; how they are grouped does not matter, to the last bit."""
+        for row in rows.detach():
+            self.count += 1
+            if self._shift is not None:
+                self._take(row, self._shift)
+                continue
+            self._waiting.append(row.clone())
+            if len(self._waiting) == self._pilot:
+                self._start()
+
+    def _start(self) -> Tensor:
+        waiting, self._waiting = self._waiting, []
+        self._pilot = len(waiting)
+        total = torch.zeros_like(waiting[0], dtype=torch.float64)
+        for row in waiting:
+            total += row
+        self._shift = shift = total / len(waiting)
+        self._sum = torch.zeros_like(total)
+        for row in waiting:
+            self._take(row, shift)
+        return shift
+
+    def _take(self, row: Tensor, shift: Tensor) -> None:
+        shifted = row - shift
+        self._sum += shifted
+        self._squares.append(torch.stack([shifted[part].dot(shifted[part]) for part in self.parts.values()]))
+
+    @property
+    def mean(self) -> Tensor:
+        """Sample mean ``[P]``, float64."""
+        shift = self._start() if self._shift is None else self._shift
+        return shift + self._sum / self.count
+
+    def spread(self) -> dict[str, Spread]:
+        """Moments of each part, in the squared unit of the rows.
+
+        Raises:
+            ValueError: fewer than two rows came.
+        """
+        n = self.count
+        if n < 2:
+            raise ValueError(f"a variance needs at least two rows, not {n}")
+        mean = self.mean
+        squares = torch.stack(self._squares)  # [n, parts]
+        fair = squares.clone()
+        fair[: self._pilot] *= self._pilot / (self._pilot - 1)
+        errors = fair.std(0) / n**0.5
+        spread = {}
+        for column, (name, part) in enumerate(self.parts.items()):
+            offset = self._sum[part]
+            variance = (squares[:, column].sum() - offset.dot(offset) / n).clamp(min=0) / (n - 1)
+            square = mean[part].dot(mean[part]) - variance / n
+            spread[name] = Spread(float(variance), float(errors[column]), float(square))
+        return spread
+
+
+class WeightSums:
+    r"""Running :math:`\log \sum_k w_k` and :math:`\log \sum_k w_k^2` of log weights, for each datum."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first = torch.tensor(-math.inf, dtype=torch.float64)
+        self._second = self._first.clone()
+
+    def add(self, log_w: Tensor) -> None:
+        """Take log weights ``[k, B]``, nats."""
+        log_w = log_w.detach().double()
+        self._first = torch.logaddexp(self._first, log_w.logsumexp(0))
+        self._second = torch.logaddexp(self._second, (2 * log_w).logsumexp(0))
+        self.count += log_w.shape[0]
+
+    @property
+    def log_mean(self) -> Tensor:
+        r""":math:`\log \frac1K \sum_k w_k`, ``[B]`` float64, nats."""
+        return self._first - math.log(self.count)
+
+    @property
+    def ess(self) -> Tensor:
+        r"""Effective sample size :math:`(\sum w)^2 / \sum w^2`, ``[B]`` float64; NaN where all w are zero."""
+        return (2 * self._first - self._second).exp()

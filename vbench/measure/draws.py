@@ -1,0 +1,186 @@
+"""Gradient draws: one estimate of the minibatch gradient for each key, alone or many at a time.
+
+Draw i is a function of (key, i) and of nothing else, so every method gives the same draws, up to rounding.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from vbench.rng import Rng, derive
+from vbench.types import Batch, Estimator
+
+__all__ = ["METHODS", "GradientDraws", "part_ranges"]
+
+METHODS: Final = ("auto", "vmap", "loop")
+_PARTS: Final = ("encoder", "decoder", "prior")
+
+# Beyond this many multiply-adds a draw, memory traffic outweighs the calls that vmap saves (CPU, measured on
+# dense and convolutional nets of 8 to 784 pixels). Fixed: a timing would make last bits depend on the hour.
+_VMAP_WORK: Final = 2e7
+_LANE_BUDGET: Final = 2**23  # scalars of gradients and decoder outputs held at a time
+_MOST_LANES: Final = 64
+
+
+class _System(nn.Module):
+    """Model and estimator as one module: a copy keeps what they share."""
+
+    def __init__(self, model: nn.Module, estimator: nn.Module) -> None:
+        super().__init__()
+        self.model, self.estimator = model, estimator
+
+    def forward(self, batch: Batch, key: Tensor) -> Tensor:
+        """The minibatch mean of the surrogate, ``[]``."""
+        surrogate: Tensor = self.estimator(self.model, batch, Rng(key, batch.x.device)).surrogate
+        return surrogate.mean()
+
+
+class GradientDraws:
+    """Flat gradients ``[P]`` of a copy of (model, estimator), so that measuring leaves no trace in either.
+
+    Attributes:
+        parameters: trainable parameters of the model: the encoder's, the decoder's, the prior's and any others.
+        parts: ``all`` and each part that has parameters -> its range in a flat gradient. A parameter that two
+            parts share counts once, in the first.
+        evaluations: decoder evaluations per datum and draw.
+        method: ``vmap`` or ``loop``, known once rows were drawn.
+
+    Args:
+        model: held fixed.
+        estimator: held fixed.
+        batch: held fixed.
+        draws: how many.
+        key: of all draws.
+        chunk: lanes of a vmap; None: by a fixed memory budget, from the sizes of parameters and data alone.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        estimator: Estimator,
+        batch: Batch,
+        draws: int,
+        key: int,
+        chunk: int | None = None,
+    ) -> None:
+        self._system = copy.deepcopy(_System(model, estimator))
+        self._batch = batch
+        self._keys = torch.tensor([derive("gradient", key, i) for i in range(draws)], dtype=torch.int64)
+        self._times: list[float] = []
+        self.method = "loop"
+        self.parameters = _trainable(self._system.model)
+        self.parts = part_ranges(self.parameters)
+        self.evaluations = int(getattr(estimator, "evaluations", estimator.k))
+        size = self.parts["all"].stop
+        self._work = size * batch.x.shape[0] * self.evaluations
+        lane = size + 4 * self.evaluations * batch.x.numel()
+        self._chunk = chunk or max(1, min(_MOST_LANES, _LANE_BUDGET // lane))
+
+    @property
+    def seconds(self) -> float:
+        """Median seconds of a plain forward and backward pass: what a training step pays for a gradient."""
+        return statistics.median(self._times)
+
+    def rows(self, method: str) -> Iterator[Tensor]:
+        """All draws in order, in groups ``[n, P]``, the model's dtype."""
+        if method == "auto":
+            method = "vmap" if self._worth_it() and self._vmappable(self._rehearse()) else "loop"
+        elif method == "vmap":
+            self._rehearse()
+        self.method = method
+        if method == "loop":
+            system = copy.deepcopy(self._system)
+            for i in range(len(self._keys)):
+                yield self._plain(system, i)[None]
+            return
+        system = self._still()
+        for start in range(0, len(self._keys), self._chunk):
+            yield self._lanes(system, self._keys[start : start + self._chunk])
+
+    def _worth_it(self) -> bool:
+        return self._batch.x.is_cuda or (self._work <= _VMAP_WORK and self._chunk > 1)
+
+    def _rehearse(self) -> list[Tensor]:
+        """Draws 0, 1 and 0 again, one at a time on a copy of their own; they also tell what a draw costs."""
+        system = copy.deepcopy(self._system)
+        return [self._plain(system, i) for i in (0, 1, 0)]
+
+    def _vmappable(self, plain: list[Tensor]) -> bool:
+        """Whether draws are pure functions of their keys, and come out of a vmap as they do alone."""
+        first, second, again = plain
+        if not _agree(again, first):
+            return False
+        try:
+            with warnings.catch_warnings():
+                # vmap loops over operators that it does not know, slower than we do
+                warnings.filterwarnings("error", message=".*performance drop")
+                lanes = self._lanes(self._still(), self._keys[:2])
+        except Exception:
+            return False
+        return _agree(lanes[0], first) and _agree(lanes[1], second)
+
+    def _still(self) -> _System:
+        """A fresh copy without gradients of its own: what a failed vmap leaves in it hurts nobody."""
+        return copy.deepcopy(self._system).requires_grad_(False)
+
+    def _plain(self, system: _System, i: int) -> Tensor:
+        live = [system.model.get_parameter(name) for name in self.parameters]
+        start = self._now()
+        with torch.enable_grad():
+            surrogate = system(self._batch, self._keys[i])
+            if surrogate.requires_grad:
+                gradients = torch.autograd.grad(surrogate, live, materialize_grads=True)
+            else:
+                gradients = tuple(torch.zeros_like(p) for p in live)
+        self._times.append(self._now() - start)
+        return torch.cat([g.flatten() for g in gradients])
+
+    def _lanes(self, system: _System, keys: Tensor) -> Tensor:
+        still = {f"model.{name}": p.detach() for name, p in self.parameters.items()}
+
+        def objective(parameters: dict[str, Tensor], key: Tensor) -> Any:
+            return functional_call(system, parameters, (self._batch, key))
+
+        gradients = vmap(grad(objective), in_dims=(None, 0), randomness="error")(still, keys)
+        return torch.cat([g.flatten(1) for g in gradients.values()], 1)
+
+    def _now(self) -> float:
+        if self._batch.x.is_cuda:
+            torch.cuda.synchronize(self._batch.x.device)
+        return time.perf_counter()
+
+
+def _trainable(model: nn.Module) -> dict[str, Tensor]:
+    """Trainable parameters by name, those of one part together."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if not named:
+        raise ValueError("the model has no trainable parameter: there is no gradient to measure")
+    order = {part: place for place, part in enumerate(_PARTS)}
+    return dict(sorted(named, key=lambda item: order.get(item[0].split(".")[0], len(order))))
+
+
+def part_ranges(parameters: Mapping[str, Tensor]) -> dict[str, slice]:
+    """``all`` and each named part -> its range when the parameters are laid out flat, one after the other."""
+    parts: dict[str, slice] = {}
+    place = 0
+    for name, parameter in parameters.items():
+        part = name.split(".")[0]
+        start = parts[part].start if part in parts else place
+        place += parameter.numel()
+        parts[part] = slice(start, place)
+    return {"all": slice(0, place)} | {part: parts[part] for part in _PARTS if part in parts}
+
+
+def _agree(values: Tensor, others: Tensor) -> bool:
+    """Equal up to rounding, by norm; never where something is not finite."""
+    tolerance = 10 * torch.finfo(others.dtype).eps ** 0.5
+    return bool((values - others).norm() <= tolerance * others.norm())

@@ -1,0 +1,79 @@
+"""The triple of encoder, decoder and prior, and its frozen twin."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from vbench.types import Batch, Decoder, Density, Encoder, Likelihood, Posterior, Prior
+
+__all__ = ["Model", "frozen"]
+
+
+class Model(nn.Module):
+    """Encoder, decoder and prior. Parts reach each other through it and never hold one another."""
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, prior: Prior) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.prior = encoder, decoder, prior
+
+    def posterior(self, batch: Batch) -> Posterior:
+        """q(z | x) of the batch."""
+        return cast(Posterior, self.encoder(batch, self))
+
+    def likelihood(self, batch: Batch | None, z: Tensor) -> Likelihood:
+        """p(x | z) for ``z [K, B, *Z]``."""
+        return cast(Likelihood, self.decoder(z, batch, self))
+
+    def log_likelihood(self, batch: Batch, z: Tensor) -> Tensor:
+        """log p(x | z) ``[K, B]``, nats, observed entries only."""
+        return self.likelihood(batch, z).log_prob(batch.x, batch.mask)
+
+    def prior_density(self, batch: Batch | None) -> Density:
+        """p(z)."""
+        return cast(Density, self.prior(batch, self))
+
+    def log_joint(self, batch: Batch, z: Tensor) -> Tensor:
+        """log p(x, z) ``[K, B]``, nats."""
+        return self.log_likelihood(batch, z) + self.prior_density(batch).log_prob(z)
+
+
+def frozen(model: Model) -> Model:
+    """A structural clone of ``model`` whose parameters are detached.
+
+    Modules are copied, tensors shared: the clone always shows the current values, costs no memory, and lets gradients
+    through to its *inputs* only. A clone rather than a swap for one call, because a posterior may evaluate its nets
+    long after it was made. Works inside ``torch.func`` transforms (parameters are detached at their own level).
+    """
+    return cast(Model, _clone(model, {}))
+
+
+def _clone(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    if id(module) in memo:
+        return cast(nn.Module, memo[id(module)])
+    # not copy.copy: it asks for a state that parametrised modules (weight_norm) refuse to give
+    clone = memo[id(module)] = type(module).__new__(type(module))
+    own = clone.__dict__
+    own.update(module.__dict__)
+    own["_parameters"] = {
+        name: None if tensor is None else memo.setdefault(id(tensor), tensor.detach())
+        for name, tensor in module._parameters.items()
+    }
+    own["_modules"] = {n: None if m is None else _clone(m, memo) for n, m in module._modules.items()}
+    # second references to the same parameters and modules, as in a recurrent layer's flat list of weights
+    for name, value in module.__dict__.items():
+        if name not in ("_parameters", "_modules"):
+            own[name] = _swapped(value, memo)
+    return clone
+
+
+def _swapped(value: Any, memo: dict[int, Any]) -> Any:
+    """``value`` with everything that has a clone replaced by it, inside plain lists, tuples and dicts too."""
+    if id(value) in memo:
+        return memo[id(value)]
+    if type(value) is dict:
+        return {key: _swapped(item, memo) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_swapped(item, memo) for item in value)
+    return value

@@ -1,0 +1,1 @@
+"""Exact values, posteriors and gradients, one kind of answer per file; they never import an estimator."""

@@ -1,0 +1,77 @@
+"""Where a result comes from: the code of vbench's own layers and of every plugin used, and the environment."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vbench.catalogue import Catalogue
+from vbench.choices import Choice
+from vbench.discovery import PACKAGE, digest, digest_files, version
+
+__all__ = ["code_digest", "environment", "provenance", "stale_reason"]
+
+# what only shows results (L6) or only judges cannot change a number
+_NOT_CODE = ("report", "testing", "cli.py", "study.py", "listing.py", "__main__.py")
+
+
+@functools.cache
+def code_digest() -> str:
+    """SHA-256 of vbench's layers L0 to L5."""
+    files = [f for f in sorted(PACKAGE.rglob("*.py")) if f.relative_to(PACKAGE).parts[0] not in _NOT_CODE]
+    return digest_files(files)
+
+
+def plugins_of(choices: Iterable[Choice], catalogue: Catalogue) -> list[dict[str, str]]:
+    """Name, version and source digest of each distribution that the components come from, vbench apart."""
+    found: dict[str, dict[str, str]] = {}
+    for choice in choices:
+        component = catalogue.get(choice.kind, choice.name)
+        if component and component.distribution != "vbench":
+            found[component.distribution] = {
+                "name": component.distribution,
+                "version": component.version,
+                "digest": digest(component.module),
+            }
+    return [found[name] for name in sorted(found)]
+
+
+def provenance(choices: Iterable[Choice], catalogue: Catalogue) -> dict[str, Any]:
+    """What stands beside a result and decides whether it is current: ``code`` and ``plugins``."""
+    return {"code": code_digest(), "version": version(), "plugins": plugins_of(choices, catalogue)}
+
+
+def environment(device: str) -> dict[str, Any]:
+    """What bit-for-bit equality depends on: python, torch, CPU instruction set, threads, device, platform."""
+    import torch
+
+    cuda = torch.device(device).type == "cuda"
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if cuda else "cpu",
+        "platform": f"{sys.platform}-{platform.machine()}",
+    }
+
+
+def stale_reason(stored: Mapping[str, Any], current: Mapping[str, Any]) -> str:
+    """Why a stored result no longer comes from the current code; empty where it does."""
+    before = {plugin["name"]: plugin for plugin in stored.get("plugins", [])}
+    for plugin in current["plugins"]:
+        old = before.pop(plugin["name"], None)
+        if old is None:
+            return f"it was made without plugin {plugin['name']}"
+        if old["version"] != plugin["version"]:
+            return f"plugin {plugin['name']} was {old['version']}, is {plugin['version']}"
+        if old["digest"] != plugin["digest"]:
+            return f"the code of plugin {plugin['name']} has changed"
+    if before:
+        return f"it was made with plugin {', '.join(before)}"
+    if stored.get("code") != current["code"]:
+        return "vbench's own code has changed"
+    return ""

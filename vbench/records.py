@@ -1,0 +1,287 @@
+"""The one schema of results, and the folder that keeps them.
+
+``results/<study>/records/`` holds one immutable Parquet file per attempt at a cell: its rows, and in the
+file's metadata its outcome. An attempt that failed or was skipped is a file without rows. Everything else is
+rebuilt from these files.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json
+import operator
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from vbench import cells, store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pandas import DataFrame
+
+__all__ = ["SCHEMA_VERSION", "STATUSES", "Outcome", "Row", "Store", "load"]
+
+SCHEMA_VERSION: Final = 1
+STATUSES: Final = ("done", "diverged", "failed", "timeout", "oom", "crashed", "interrupted", "skipped")
+
+_LABELS = ("dataset", "encoder", "decoder", "prior", "train", "estimator")
+_CELL = ("study", "cell", *_LABELS, "seed", "status", "reason", "attempt", "plugins", "started")
+_CATEGORIES = ("study", *_LABELS, "status", "plugins")
+_NUMBERS = {"seed": "int64", "step": "int64", "value": "float64", "std_error": "float64", "n": "int64"}
+_KEY = re.compile(r"[0-9A-Za-z_-]{3,128}")
+_FILE = re.compile(rf"({_KEY.pattern})\.(0|[1-9]\d*)\.parquet")
+
+
+class Row(NamedTuple):
+    """One measurement; ``n`` is the number of draws or data behind ``value``."""
+
+    step: int
+    split: str
+    metric: str
+    part: str
+    value: float
+    std_error: float | None
+    n: int | None
+    unit: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one attempt at a cell. All of it is JSON.
+
+    Attributes:
+        key: the cell's key.
+        status: one of ``STATUSES``.
+        reason: why it is not done, in one line.
+        labels: the canonical strings of dataset, encoder, decoder, prior, estimator and train.
+        seed: the cell's seed.
+        spec: the typed spec, nested; each leaf becomes a column of the cells table (``train.lr``), each of a
+            part's ``parameters`` one beside its name (``encoder.name``, ``encoder.latent``).
+        facts: scalars, a column each (``bound``, ``seconds``, ``evaluations``, ``stale``, ...).
+        provenance: ``plugins`` (a list of ``name``, ``version``, ``digest``), code digest, environment.
+        traceback: of the exception, when there was one.
+        attempt: its number; the store gives it.
+        started: ISO time.
+    """
+
+    key: str
+    status: str
+    reason: str
+    labels: Mapping[str, str]
+    seed: int
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    traceback: str = ""
+    attempt: int = 0
+    started: str = ""
+
+    def __post_init__(self) -> None:
+        if not _KEY.fullmatch(self.key):
+            raise ValueError(f"a cell's key is 3 to 128 letters, digits, _ or -, not {self.key!r}")
+        if self.status not in STATUSES:
+            raise ValueError(f"unknown status {self.status!r}; one of {', '.join(STATUSES)}")
+
+
+class Store:
+    """The results of one study. Any number of processes may commit to it at once.
+
+    Args:
+        folder: ``results/<study>``; made at the first commit.
+
+    Attributes:
+        damaged: the files that the last reading left out, with the reason.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.study = self.folder.resolve().name
+        self.damaged: list[tuple[Path, str]] = []
+
+    def commit(self, outcome: Outcome, rows: Iterable[Row] = ()) -> Path:
+        """Keep one attempt, durably and whole, under the next free attempt number; returns its file."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = _table(self.study, outcome, [_checked(row) for row in rows])
+        record = {name: value for name, value in asdict(outcome).items() if name != "attempt"}
+        text = json.dumps(record, default=_plain)
+        sink = pa.BufferOutputStream()
+        with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
+            writer.write_table(table)
+            metadata = {"vbench.schema": str(SCHEMA_VERSION), "vbench.outcome": text}
+            writer.add_key_value_metadata(metadata | {store.DIGEST_KEY: store.BLANK})
+        names = (f"{outcome.key}.{attempt}.parquet" for attempt in itertools.count())
+        folder = self.folder / "records" / outcome.key[:2]
+        return store.publish(store.seal(sink.getvalue().to_pybytes()), folder, names)
+
+    def outcomes(self) -> dict[str, Outcome]:
+        """The attempt that counts for each key: the latest done one, else the latest."""
+        return {key: outcome for key, (outcome, _) in self._latest().items()}
+
+    def records(self) -> DataFrame:
+        """The rows of the attempts that count."""
+        import pandas as pd
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        tables = [pq.ParquetFile(path).read() for _, path in self._latest().values()]
+        table = pa.concat_tables([_schema().empty_table(), *tables]).unify_dictionaries()
+        frame: DataFrame = table.drop_columns("n").to_pandas()
+        counts = table["n"].to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+        frame.insert(len(frame.columns) - 1, "n", counts)
+        return frame
+
+    def cells(self) -> DataFrame:
+        """One row per cell: what identifies it, its status, then a column per parameter, fact and source."""
+        rows = [_cell(self.study, outcome) for outcome in self.outcomes().values()]
+        return cells.frame(rows, _CELL, _CATEGORIES)
+
+    def compact(self) -> None:
+        """Write ``cells.parquet`` beside ``records/``, for other tools; vbench itself never reads it."""
+        import io
+
+        buffer = io.BytesIO()
+        self.cells().to_parquet(buffer, compression="zstd", index=False)
+        store.replace(buffer.getvalue(), self.folder / "cells.parquet")
+
+    def sweep(self) -> int:
+        """Remove what killed writers left behind; returns how many files."""
+        return store.sweep(self.folder)
+
+    def _latest(self) -> dict[str, tuple[Outcome, Path]]:
+        self.damaged = []
+        best: dict[str, tuple[Outcome, Path]] = {}
+        for path in sorted((self.folder / "records").rglob("*")):
+            if path.name.startswith(".") or path.is_dir():
+                continue
+            try:
+                outcome = _read(path)
+            except store.DamagedError as damage:
+                self.damaged.append((path, str(damage)))
+                continue
+            if outcome.key not in best or _rank(outcome) > _rank(best[outcome.key][0]):
+                best[outcome.key] = outcome, path
+        return best
+
+
+def load(study: str | Path, table: str = "records", columns: Sequence[str] = ()) -> DataFrame:
+    """The results of a study as a pandas DataFrame.
+
+    Args:
+        study: its folder, ``results/<study>``.
+        table: ``records``, one row per measurement, or ``cells``, one row per cell.
+        columns: columns of the cells table to join onto the records (``["status", "estimator.k"]``).
+
+    Raises:
+        FileNotFoundError: the folder holds no results.
+        ValueError: an unknown table or column.
+    """
+    kept = Store(study)
+    if not (kept.folder / "records").is_dir():
+        raise FileNotFoundError(f"no results in {kept.folder} (a study's folder has a folder 'records')")
+    if table not in ("records", "cells"):
+        raise ValueError(f"unknown table {table!r}; one of records, cells")
+    frame = kept.cells() if table == "cells" else kept.records()
+    if kept.damaged:
+        names = ", ".join(path.name for path, _ in kept.damaged)
+        warnings.warn(f"damaged files left out, {len(kept.damaged)}: {names}", stacklevel=2)
+    return frame if table == "cells" or not columns else _join(frame, kept.cells(), columns)
+
+
+def _join(frame: DataFrame, other: DataFrame, columns: Sequence[str]) -> DataFrame:
+    import pandas as pd
+
+    places = pd.Index(other["cell"]).get_indexer(pd.Index(frame["cell"].astype("str")))
+    for name in columns:
+        if name not in other:
+            near = difflib.get_close_matches(name, other.columns, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"no column {name!r} in the cells table{hint}")
+        frame[name] = other[name].take(places).array
+    return frame
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    names = ("study", "cell", *_LABELS, "seed", *Row._fields)
+    words = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema([(n, pa.type_for_alias(_NUMBERS[n]) if n in _NUMBERS else words) for n in names])
+
+
+def _table(study: str, outcome: Outcome, rows: list[Row]) -> pa.Table:
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {name: [row[i] for row in rows] for i, name in enumerate(Row._fields)}
+    same = {"study": study, "cell": outcome.key, "seed": outcome.seed}
+    same |= {label: outcome.labels.get(label, "") for label in _LABELS}
+    columns |= {name: [value] * len(rows) for name, value in same.items()}
+    return pa.table({f.name: pa.array(columns[f.name], type=f.type) for f in _schema()})
+
+
+def _checked(row: Row) -> Row:
+    """The row as the schema has it: a plugin may report anything, and is told which metric was wrong."""
+    try:
+        step, n = operator.index(row.step), None if row.n is None else operator.index(row.n)
+        if max(abs(step), abs(n or 0)) >= 2**63:
+            raise ValueError("an integer beyond 64 bits")
+        "".join((row.split, row.metric, row.part, row.unit)).encode()
+        std_error = None if row.std_error is None else float(row.std_error)
+        return row._replace(step=step, value=float(row.value), std_error=std_error, n=n)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as problem:
+        raise TypeError(f"metric {row.metric!r} cannot be recorded: {problem}") from problem
+
+
+def _plain(value: Any) -> Any:
+    if callable(getattr(value, "item", None)):  # a NumPy or torch scalar
+        return value.item()
+    raise TypeError(f"{type(value).__name__} {value!r} cannot be recorded")
+
+
+def _read(path: Path) -> Outcome:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    name = _FILE.fullmatch(path.name)
+    if not name:
+        raise store.DamagedError("not a result of vbench")
+    data = store.read(path)
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(data)).metadata
+        version = int(metadata[b"vbench.schema"])
+        if version != SCHEMA_VERSION:
+            raise store.DamagedError(f"written with schema {version}; this vbench reads {SCHEMA_VERSION}")
+        outcome = Outcome(**json.loads(metadata[b"vbench.outcome"]))
+    except (KeyError, TypeError, ValueError) as problem:
+        raise store.DamagedError(f"not a result of this vbench: {problem}") from problem
+    if outcome.key != name[1]:
+        raise store.DamagedError(f"renamed: it holds cell {outcome.key}")
+    return replace(outcome, attempt=int(name[2]))
+
+
+def _rank(outcome: Outcome) -> tuple[bool, int]:
+    return outcome.status == "done", outcome.attempt
+
+
+def _cell(study: str, outcome: Outcome) -> dict[str, Any]:
+    plugins = ", ".join(f"{p['name']}=={p['version']}" for p in outcome.provenance.get("plugins", ()))
+    fixed = {"study": study, "cell": outcome.key, "seed": outcome.seed, "plugins": plugins}
+    fixed |= {label: outcome.labels.get(label, "") for label in _LABELS}
+    fixed |= {name: getattr(outcome, name) for name in ("status", "reason", "attempt", "started")}
+    trees = (_lifted(outcome.spec), outcome.facts, outcome.provenance)
+    return dict(itertools.chain(*map(cells.flatten, trees))) | fixed
+
+
+def _lifted(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"encoder": {"name": ..., "parameters": {"latent": 8}}}`` gives the column ``encoder.latent``."""
+    lifted = {}
+    for kind, part in spec.items():
+        inner = part.get("parameters") if isinstance(part, Mapping) else None
+        lifted[kind] = {"name": part.get("name"), **inner} if isinstance(inner, Mapping) else part
+    return lifted

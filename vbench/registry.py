@@ -1,0 +1,186 @@
+"""The plugin host: every component by kind and name, with where it came from.
+
+Built-ins are registered through the same hooks as strangers. A plugin that cannot be loaded is listed with the reason and
+costs only the cells that need it; two owners of one name are an error that names both.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Final, get_type_hints
+
+import pluggy
+
+from vbench import hookspecs
+from vbench.catalogue import Broken, Catalogue, Component, Kind
+from vbench.choices import parameter_of
+from vbench.discovery import entry_points, version
+
+__all__ = ["PROVIDED", "Registered", "Registry", "load_registry"]
+
+PROVIDED: Final[Mapping[Kind, frozenset[str]]] = {
+    "dataset": frozenset(),
+    "encoder": frozenset({"x", "n", "mean", "data"}),
+    "decoder": frozenset({"x", "n", "mean", "data", "z"}),
+    "prior": frozenset({"x", "n", "mean", "data", "z"}),
+    "estimator": frozenset({"x", "n", "mean", "data", "z"}),
+}
+_HOOKS: Final[Mapping[str, Kind]] = {
+    "vbench_datasets": "dataset",
+    "vbench_encoders": "encoder",
+    "vbench_decoders": "decoder",
+    "vbench_priors": "prior",
+    "vbench_estimators": "estimator",
+}
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}")
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A factory and its description."""
+
+    component: Component
+    factory: Callable[..., Any]
+
+    @property
+    def provided(self) -> frozenset[str]:
+        """What of the task this factory asks for by name."""
+        return PROVIDED[self.component.kind] & set(inspect.signature(self.factory).parameters)
+
+
+class Registry:
+    """Everything registered. Loading never raises for a broken plugin; see ``broken`` and ``clashes``."""
+
+    def __init__(self) -> None:
+        self.components: dict[Kind, dict[str, Registered]] = {kind: {} for kind in PROVIDED}
+        self.broken: list[Broken] = []
+        self.clashes: list[str] = []
+        self._manager = pluggy.PluginManager("vbench")
+        self._manager.add_hookspecs(hookspecs)
+
+    def add(self, plugin: object, distribution: str, version: str, entry_point: str) -> None:
+        """Register one plugin object; whatever is wrong with it ends in ``broken``."""
+        try:
+            self._manager.register(plugin, name=f"{distribution}:{entry_point}")
+            try:
+                self._manager.check_pending()
+                found = self._collect(plugin, distribution, version)
+            except BaseException:
+                self._manager.unregister(plugin)
+                raise
+        except (Exception, SystemExit) as error:
+            self.broken.append(Broken(distribution, version, entry_point, reason(error)))
+            return
+        for item in found:
+            self._claim(item)
+
+    def load(self, point: metadata.EntryPoint) -> None:
+        """Import an entry point's plugin and register it."""
+        name = point.dist.name if point.dist else point.value
+        release = point.dist.version if point.dist else ""
+        try:
+            plugin = point.load()
+        except (Exception, SystemExit) as error:
+            self.broken.append(Broken(name, release, point.name, reason(error)))
+        else:
+            self.add(plugin, name, release, point.name)
+
+    def _collect(self, plugin: object, distribution: str, version: str) -> list[Registered]:
+        found = []
+        for hook, kind in _HOOKS.items():
+            implementations = getattr(self._manager.hook, hook).get_hookimpls()
+            for implementation in (i for i in implementations if i.plugin is plugin):
+                factories = implementation.function()
+                if not isinstance(factories, Mapping):
+                    raise TypeError(f"{hook} returned {type(factories).__name__}, expected a mapping of name to factory")
+                found += [
+                    Registered(describe(kind, name, factory, distribution, version), factory)
+                    for name, factory in factories.items()
+                ]
+        return found
+
+    def _claim(self, item: Registered) -> None:
+        component = item.component
+        owner = self.components[component.kind].setdefault(component.name, item)
+        if owner is not item:
+            self.clashes.append(
+                f"{component.kind} {component.name!r} is registered by both {owner.component.distribution} "
+                f"({owner.component.module}) and {component.distribution} ({component.module}): uninstall one of them"
+            )
+
+    def catalogue(self) -> Catalogue:
+        """The same without the objects."""
+        components = {
+            kind: {name: item.component for name, item in items.items()} for kind, items in self.components.items()
+        }
+        return Catalogue(components, tuple(self.broken), tuple(self.clashes))
+
+    def get(self, kind: Kind, name: str) -> Registered:
+        """The registered component.
+
+        Raises:
+            KeyError: nothing of that kind has that name.
+        """
+        return self.components[kind][name]
+
+
+def reason(error: BaseException) -> str:
+    """One line: what went wrong and in which line of which file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text}{where}"
+
+
+def describe(kind: Kind, name: str, factory: Any, distribution: str, version: str) -> Component:
+    """What a factory says of itself: its documentation, and its parameters with types, limits and help.
+
+    Raises:
+        TypeError, ValueError: the name or the signature cannot be used.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"{kind} name {name!r} must be lower-case letters, digits, '.', '_' and '-'")
+    if not callable(factory):
+        raise TypeError(f"{kind} {name!r} is {type(factory).__name__}, expected a factory (a function or class)")
+    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory, include_extras=True)
+    parameters = []
+    for parameter in inspect.signature(factory).parameters.values():
+        if parameter.name in PROVIDED[kind]:
+            continue
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise TypeError(f"{kind} {name!r}: parameter {parameter} must be an ordinary named one")
+        required = parameter.default is parameter.empty
+        default = None if required else parameter.default
+        annotation = hints.get(parameter.name, Any if default is None else type(default))
+        parameters.append(parameter_of(parameter.name, annotation, default, required))
+    doc = inspect.cleandoc(factory.__doc__ or "")
+    source = re.search(r"^Source:\s*(.+?)(?:\n\s*\n|\Z)", doc, re.MULTILINE | re.DOTALL)
+    return Component(
+        kind,
+        name,
+        distribution,
+        version,
+        summary=doc.partition("\n")[0],
+        source=" ".join(source[1].split()) if source else "",
+        module=f"{factory.__module__}:{getattr(factory, '__qualname__', name)}",
+        doc=doc,
+        parameters=tuple(parameters),
+    )
+
+
+@functools.cache
+def load_registry() -> Registry:
+    """Built-ins and every installed plugin, loaded once."""
+    from vbench.builtin import plugin as builtin
+
+    registry = Registry()
+    registry.add(builtin, "vbench", version(), "builtin")
+    for point in entry_points():
+        registry.load(point)
+    return registry

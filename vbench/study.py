@@ -1,0 +1,302 @@
+"""A grid and its results folder: what is to be done, doing it, and what came of it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from vbench.assemble import Incompatible, build_choices, load_dataset
+from vbench.catalogue import Catalogue, Kind
+from vbench.choices import Choice, parse_choice
+from vbench.execute.local import Event, Executor, Job
+from vbench.grid import Cell, Grid, cell_from_spec, read_grid
+from vbench.listing import load_catalogue
+from vbench.provenance import provenance, stale_reason
+from vbench.records import Outcome, Store
+from vbench.runner import Assignment
+from vbench.settings import Measure
+
+__all__ = ["Plan", "Planned", "Result", "make_plan", "run"]
+
+Action = Literal["run", "done", "skip"]
+REFERENCES = ("reparam", "rloo[k=4]")  # unbiased, one of them serves every latent; the first that fits
+_FINAL = ("done", "diverged")  # training again would give the same
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One cell and what is to happen to it."""
+
+    cell: Cell
+    key: str
+    action: Action
+    reason: str = ""
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every cell of a grid with its action, and the reference runs that some of them wait for.
+
+    Attributes:
+        references: those still to be run.
+        shared: reference runs that the grid's gradients are measured at, run or not.
+    """
+
+    grid: Grid
+    folder: Path
+    cells: tuple[Planned, ...]
+    references: tuple[Planned, ...]
+    shared: int = 0
+
+    def count(self, action: Action) -> int:
+        """How many cells have this action."""
+        return sum(planned.action == action for planned in self.cells)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to.
+
+    Attributes:
+        folder: where the records are.
+        outcomes: the outcome of every asked cell, by key.
+        computed: how many cells were run now; the others were there.
+    """
+
+    folder: Path
+    outcomes: Mapping[str, Outcome]
+    computed: int
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Cells by status."""
+        return Counter(outcome.status for outcome in self.outcomes.values())
+
+    @property
+    def failed(self) -> list[Outcome]:
+        """Asked cells that are neither done nor skipped for a reason."""
+        return [outcome for outcome in self.outcomes.values() if outcome.status not in ("done", "skipped")]
+
+
+@dataclass
+class _Planner:
+    grid: Grid
+    catalogue: Catalogue
+    folder: Path
+    keep_stale: bool
+
+    def __post_init__(self) -> None:
+        self.obstacle = functools.cache(self._obstacle)
+        self.current = functools.cache(self._current)
+        self.digest = functools.cache(self._digest)
+
+    def plan(self) -> Plan:
+        stored = Store(self.folder).outcomes()
+        kept = Store(self.folder / "references").outcomes()
+        references: dict[str, Planned] = {}
+        cells = []
+        for cell in self.grid.cells():
+            digest = self.digest(cell.dataset)
+            reference = self._reference(cell, digest)
+            more = {"reference": reference.key} if reference else {}
+            planned = self._decide(cell, cell.key(digest, **more), stored)
+            if reference:
+                planned = replace(planned, reference=reference.key)
+                if planned.action == "run":
+                    references[reference.key] = self._decide(reference.cell, reference.key, kept)
+            cells.append(planned)
+        waiting = tuple(r for r in references.values() if r.action == "run")
+        return Plan(self.grid, self.folder, tuple(cells), waiting, len(references))
+
+    def _decide(self, cell: Cell, key: str, stored: Mapping[str, Outcome]) -> Planned:
+        obstacle = self.obstacle(tuple(cell.choices().values()))
+        if obstacle:
+            return Planned(cell, key, "skip", obstacle)
+        before = stored.get(key)
+        if before is None:
+            return Planned(cell, key, "run")
+        if before.status not in _FINAL:
+            return Planned(cell, key, "run", f"was {before.status}: {before.reason}")
+        why = stale_reason(before.provenance, self.current(tuple(cell.choices().values())))
+        if why and not self.keep_stale:
+            return Planned(cell, key, "run", f"stale: {why}")
+        return Planned(cell, key, "done", f"stale, kept: {why}" if why else "")
+
+    def _reference(self, cell: Cell, digest: str) -> Planned | None:
+        gradients = cell.measure.gradients
+        if gradients is None or gradients.at != "shared":
+            return None
+        for text in [gradients.reference] if gradients.reference else REFERENCES:
+            choice = parse_choice(text, "estimator", self.catalogue, "measure.gradients.reference")
+            frozen = Measure(every=cell.measure.every)
+            run = replace(cell, estimator=choice, train=self.grid.trains[0], measure=frozen)
+            if not self.obstacle(tuple(run.choices().values())):
+                return Planned(run, run.key(digest, role="reference"), "run")
+        return None
+
+    def _digest(self, dataset: Choice) -> str:
+        try:
+            return load_dataset(dataset).digest
+        except Exception:  # the attempt will say what is wrong with the data, in its own row
+            return "not available"
+
+    def _obstacle(self, choices: tuple[Choice, ...]) -> str:
+        try:
+            build_choices({choice.kind: choice for choice in choices}, seed=0)
+        except Incompatible as error:
+            return str(error)
+        except Exception:  # the attempt will fail with the same, in its own row
+            return ""
+        return ""
+
+    def _current(self, choices: tuple[Choice, ...]) -> dict[str, Any]:
+        return provenance(choices, self.catalogue)
+
+
+def make_plan(
+    grid: str | Path | Mapping[str, Any] | Grid,
+    *,
+    results: str | Path = "results",
+    overrides: Sequence[str] = (),
+    filters: Sequence[str] = (),
+    keep_stale: bool = False,
+) -> Plan:
+    """What a run of this grid would do, cell by cell, without doing it.
+
+    Raises:
+        GridError: the grid, an override or a filter is wrong.
+        PluginError: two plugins claim one name.
+    """
+    grid = _read(grid, overrides, filters)
+    return _Planner(grid, load_catalogue(), Path(results) / grid.name, keep_stale).plan()
+
+
+def run(
+    grid: str | Path | Mapping[str, Any] | Grid,
+    *,
+    results: str | Path = "results",
+    overrides: Sequence[str] = (),
+    filters: Sequence[str] = (),
+    workers: int | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+    timeout: float | None = None,
+    keep_stale: bool = False,
+    on_plan: Callable[[Plan], None] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Result:
+    """Run whatever of a grid is not done yet; the records are in ``results/<name>``.
+
+    Args:
+        grid: a YAML file or the same as a mapping.
+        results: root of all studies.
+        overrides: ``"train.steps=100"``.
+        filters: ``"estimator=iwae*"``: only these cells.
+        workers: cells at once, each in a process of its own; None: one per core; 0: in this process (to debug).
+        threads: torch threads of each.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        timeout: seconds that one cell may take.
+        keep_stale: serve results whose code has since changed, marked, instead of making them again.
+        on_plan, on_event: called with the plan, then as cells start, go on and end.
+
+    Raises:
+        GridError: the grid, an override or a filter is wrong.
+        KeyboardInterrupt: stopped; what had finished is kept, and the same call goes on from there.
+    """
+    grid = _read(grid, overrides, filters)
+    folder = Path(results) / grid.name
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    executor = Executor(
+        "vbench.runner:attempt", workers=workers, threads=threads, timeout=timeout, log_folder=folder / "logs"
+    )
+    executor.warm()
+    plan = make_plan(grid, results=results, keep_stale=keep_stale)
+    if on_plan:
+        on_plan(plan)
+    store = Store(folder)
+    store.sweep()
+    _keep_grid(plan)
+    device = _device(device)
+    stored = store.outcomes()
+    for planned in plan.cells:
+        before = stored.get(planned.key)
+        if planned.action == "skip" and (before is None or before.reason != planned.reason):
+            store.commit(_outcome(_assignment(plan, planned, device), "skipped", planned.reason), [])
+
+    def lost(job: Job, status: str, reason: str) -> None:
+        assignment: Assignment = job.payload
+        assignment.store.commit(_outcome(assignment, status, reason), [])
+
+    try:
+        executor.run(list(_jobs(plan, device)), on_event or (lambda event: None), lost)
+    finally:
+        store.compact()
+    outcomes = store.outcomes()
+    asked = {planned.key: outcomes[planned.key] for planned in plan.cells if planned.key in outcomes}
+    return Result(folder, asked, plan.count("run"))
+
+
+def _read(
+    grid: str | Path | Mapping[str, Any] | Grid, overrides: Sequence[str], filters: Sequence[str]
+) -> Grid:
+    if not isinstance(grid, Grid):
+        grid = read_grid(grid, load_catalogue(), overrides)
+    return grid.filtered(filters) if filters else grid
+
+
+def _assignment(plan: Plan, planned: Planned, device: str, role: str = "cell") -> Assignment:
+    cell = planned.cell
+    return Assignment(
+        planned.key, cell.spec(), cell.labels(), str(plan.folder), role, planned.reference, device
+    )
+
+
+def _jobs(plan: Plan, device: str) -> Iterator[Job]:
+    """Reference runs first; a cell that is measured at one's checkpoints starts when that one has ended."""
+    waited_for = {reference.key for reference in plan.references}
+    for reference in plan.references:
+        yield Job(reference.key, _assignment(plan, reference, device, "reference"))
+    for planned in plan.cells:
+        if planned.action == "run":
+            after = (planned.reference,) if planned.reference in waited_for else ()
+            yield Job(planned.key, _assignment(plan, planned, device), after)
+
+
+def _outcome(assignment: Assignment, status: str, reason: str) -> Outcome:
+    """The outcome of an attempt that could not write its own."""
+    cell = cell_from_spec(assignment.spec, assignment.labels)
+    return Outcome(
+        key=assignment.key,
+        status=status,
+        reason=reason,
+        labels=dict(assignment.labels),
+        seed=cell.seed,
+        spec=dict(assignment.spec),
+        facts={},
+        provenance=provenance(cell.choices().values(), load_catalogue()),
+        traceback="",
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _keep_grid(plan: Plan) -> None:
+    """Keep the recipe next to what it produces; a study's own grid file stays as its author wrote it."""
+    kept = plan.folder / "grid.yaml"
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    if plan.grid.source and not kept.exists():
+        kept.write_text(plan.grid.source, "utf-8")
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
