@@ -25,11 +25,12 @@ class Incompatible(Exception):  # noqa: N818 - an outcome with a reason, not a f
 
 
 class Built(NamedTuple):
-    """One cell's objects."""
+    """One cell's objects, and everything that they and their data offer."""
 
     model: Model
     estimator: Estimator
     data: Dataset
+    offers: frozenset[str] = frozenset()
 
 
 @functools.lru_cache(maxsize=4)
@@ -85,7 +86,7 @@ def build_choices(choices: Mapping[Kind, Choice], seed: int) -> Built:
     for kind, part in parts.items():
         _refuse(choices, kind, frozenset(getattr(part, "needs", ())) - offers)
     model = Model(parts["encoder"], parts["decoder"], parts["prior"])  # type: ignore[arg-type]
-    return Built(model, parts["estimator"], data)  # type: ignore[arg-type]
+    return Built(model, parts["estimator"], data, frozenset(offers))  # type: ignore[arg-type]
 
 
 def _offers(part: nn.Module) -> frozenset[str]:

@@ -21,6 +21,7 @@ from vbench.positions import (
     Problems,
     dump,
     from_python,
+    one_line,
     plain,
     put,
 )
@@ -72,7 +73,7 @@ def read_grid(
     if isinstance(source, Mapping):
         root = from_python(source, where or "", problems)
     else:
-        path, file = Path(source), where or str(source)
+        path, file = Path(source), one_line(where or str(source))
         text, default = decode(_bytes(path, file), file), _default_name(path)
         root = read_yaml(text, file, problems)
     for order, override in enumerate(overrides):
@@ -83,8 +84,8 @@ def read_grid(
         problems.finish()
     grid = _read(root, default, catalogue, problems)
     if text is None or overrides:
-        head = "".join(f"# --set {line}\n" for override in overrides for line in [" ".join(override.split())])
-        text = head + dump(root)
+        named = replace(root, value={**root.value, "name": Node(grid.name, root.place)})
+        text = "".join(f"# --set {one_line(override)}\n" for override in overrides) + dump(named)
     return replace(grid, source=text)
 
 
@@ -106,7 +107,7 @@ def _default_name(path: Path) -> str:
 
 
 def _override(root: Node, override: str, order: int, problems: Problems) -> Node:
-    place = Place((1, order, 0), f"--set {' '.join(override.split())}")
+    place = Place((1, order, 0), f"--set {override}")
     key, equals, text = override.partition("=")
     path = [part.strip() for part in key.split(".")]
     if not equals or not all(path):

@@ -18,7 +18,7 @@ from vbench import checkpoints
 from vbench.batches import Order, training_batch
 from vbench.assemble import Built, Incompatible, build_choices
 from vbench.grid import Cell, Train, cell_from_spec
-from vbench.measure.schedule import evaluate, measure_gradients
+from vbench.measure.schedule import evaluate, measure_gradients, missing
 from vbench.measure.throughput import Stopwatch
 from vbench.provenance import environment, provenance
 from vbench.records import Outcome, Row, Store
@@ -133,6 +133,7 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         "binarization": data.binarization,
         "k": estimator.k,
         "evaluations_per_step": getattr(estimator, "evaluations", estimator.k),
+        "skipped_measures": "; ".join(f"{name} {reason}" for name, reason in missing(built).items()),
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }
     watch = Stopwatch(device)
@@ -145,11 +146,9 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
             checkpoints.store(Path(this.assignment.study), this.assignment.key, step, model)
             continue
         with _evaluating(model, estimator):
-            rows, skipped = evaluate(built, cell, step, last=step == steps, device=device)
-            this.rows += rows
+            this.rows += evaluate(built, cell, step, last=step == steps, device=device)
             if cell.measure.gradients and cell.measure.gradients.at == "own":
                 this.rows += measure_gradients(built, cell, step, device)
-        this.facts["skipped_measures"] = skipped
     this.facts |= {
         "evaluations": steps * min(cell.train.batch, len(data.train)) * this.facts["evaluations_per_step"],
         "backward_passes": steps,
@@ -164,7 +163,7 @@ def _train(
     this: _Attempt, built: Built, watch: Stopwatch, stops: tuple[int, ...], report: Report
 ) -> Iterator[tuple[int, list[float]]]:
     """Train; yield (step, the objective at each step since the last stop) wherever something is to be measured."""
-    model, estimator, data = built
+    model, estimator, data = built.model, built.estimator, built.data
     cell, device = this.cell, torch.device(this.assignment.device)
     settings, steps = cell.train, cell.train.steps
     optimizer = _optimizer(settings, model, estimator)

@@ -31,7 +31,7 @@ class Values:
 
 
 def unknown(name: str, valid: Iterable[str], keys: Sequence[str] = (), owner: str = "") -> str:
-    """What to say of a name that is neither in ``valid`` (parameters of ``owner``, if any) nor in ``keys``."""
+    """What to say of a name that is in neither ``valid`` (parameters of ``owner``, if any) nor ``keys``."""
     near = nearest(name, [*valid, *keys])
     if owner:
         return f"unknown parameter{near}; {owner} takes {', '.join(valid) or 'none'}"

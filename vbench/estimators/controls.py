@@ -23,7 +23,7 @@ class Zero(nn.Module):
 
 
 class LeaveOneOut(nn.Module):
-    """The mean of the other samples' log weights, ``(sum_j log w_j - log w_k) / (K - 1)``; needs K >= 2.
+    """The mean of the other samples' log weights, ``sum_{j != k} log w_j / (K - 1)``; needs K >= 2.
 
     On a linear bound this is RLOO (Kool, van Hoof & Welling 2019); on IWAE it replaces w_k by the geometric mean of the
     others, VIMCO (Mnih & Rezende 2016).
@@ -31,7 +31,9 @@ class LeaveOneOut(nn.Module):
 
     def forward(self, log_w: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Stand-ins ``[K, B]`` and no loss ``[B]``."""
-        others = (log_w.sum(0) - log_w) / (log_w.shape[0] - 1)
+        # not the sum less the own one: that lets the own sample in by rounding, and makes NaN of an infinite one
+        own = torch.eye(log_w.shape[0], dtype=torch.bool, device=log_w.device)[..., None]
+        others = torch.where(own, 0, log_w[None]).sum(1) / (log_w.shape[0] - 1)
         return others, torch.zeros_like(log_w[0])
 
 

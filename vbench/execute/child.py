@@ -46,29 +46,32 @@ class Ending:
     told: bool = True
 
 
-def attempt(target: str, load: Callable[[], Any], report: Report) -> Ending:
-    """Call ``package.module:function`` with the payload and say how it ended; exceptions go to the log."""
+def attempt(target: str, payload: bytes, report: Report) -> Ending:
+    """Call ``package.module:function`` with the pickled payload; exceptions go to the log."""
     try:
         module, _, name = target.partition(":")
         function = getattr(importlib.import_module(module), name)
-        status = function(load(), report)
+        status = function(pickle.loads(payload), report)  # noqa: S301
         if not isinstance(status, str):
             raise TypeError(f"{target} returned {type(status).__name__}, not a status")
         return Ending(status)
     except SystemExit as error:
         return Ending("crashed", f"it called sys.exit({error.code!r})", told=False)
     except Exception as error:
-        traceback.print_exc()
+        with contextlib.suppress(Exception):  # memory may be lacking still
+            traceback.print_exc()
         return Ending("oom" if _out_of_memory(error) else "failed", one_line(error), told=False)
 
 
 def one_line(error: BaseException) -> str:
     """Type and first line of an exception, short enough for a table."""
-    text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    text = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
     return text if len(text) <= 300 else text[:299] + "…"
 
 
-def main(setting: Setting, payload: bytes, status: Connection, life: Connection, output: Connection | None) -> NoReturn:
+def main(
+    setting: Setting, payload: bytes, status: Connection, life: Connection, output: Connection | None
+) -> NoReturn:
     """The whole life of a job's process."""
     _leave_group()
     _end_with_driver(life)
@@ -84,7 +87,7 @@ def main(setting: Setting, payload: bytes, status: Connection, life: Connection,
     import torch
 
     torch.set_num_threads(setting.threads)
-    ending = attempt(setting.target, lambda: pickle.loads(payload), _reporter(status))  # noqa: S301
+    ending = attempt(setting.target, payload, _reporter(status))
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
@@ -93,7 +96,7 @@ def main(setting: Setting, payload: bytes, status: Connection, life: Connection,
 
 
 def _leave_group() -> None:
-    """Lead an own process group, so that one signal reaches all that the job starts; Ctrl-C is the driver's."""
+    """Lead a process group, so that one signal reaches all that the job starts; Ctrl-C is the driver's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform != "win32":
         os.setsid()
@@ -128,7 +131,7 @@ def _redirect(log: str, output: Connection | None) -> None:
 
 
 def _stream(number: int) -> TextIO:
-    return open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: PTH123, SIM115
+    return open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _reporter(status: Connection) -> Report:

@@ -5,30 +5,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import heapq
-import json
-import math
-import os
 import pickle
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from graphlib import TopologicalSorter
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
 from vbench.execute import child, server
 from vbench.execute.child import Ending, Setting
-from vbench.execute.logs import CappedLog
+from vbench.execute.running import Running, launch
 
 __all__ = ["Event", "Executor", "Job"]
-
-GRACE = 5.0  # seconds between the request to end and the kill
 
 
 @dataclass(frozen=True)
@@ -67,14 +60,13 @@ class Executor:
     """Runs jobs, as many at once as there are workers.
 
     Args:
-        target: ``package.module:function``, called with the payload and ``report(step, steps)``; it keeps its own
-            results and returns its status.
+        target: ``package.module:function``, called with the payload and ``report(step, steps)``; it keeps its
+            own results and returns its status.
         workers: processes at once; 0 runs the jobs in this process, without limits, for a debugger.
         threads: torch threads of each.
         timeout: seconds that a job may take.
         memory: bytes of address space that a job may take.
         log_folder: what a job prints goes to ``<key>.log`` here.
-        preload: libraries that jobs find already imported.
     """
 
     def __init__(
@@ -86,7 +78,6 @@ class Executor:
         timeout: float | None = None,
         memory: int | None = None,
         log_folder: Path,
-        preload: Sequence[str] = server.PRELOAD,
     ) -> None:
         self.target = target
         self.workers = workers
@@ -94,12 +85,11 @@ class Executor:
         self.timeout = timeout
         self.memory = memory
         self.log_folder = log_folder
-        self.preload = preload
 
     def warm(self) -> None:
         """Begin to load the libraries now, so that the first job need not wait for them."""
         if self.workers:
-            server.warm(self.threads, self.preload)
+            server.warm(self.threads)
 
     def run(self, jobs: Sequence[Job], on_event: OnEvent, lost: Lost) -> None:
         """Run all jobs; returns when the last has ended.
@@ -117,7 +107,7 @@ class Executor:
         """
         queue = _Queue(jobs)
         if not self.workers:
-            _run_here(self, queue, on_event, lost)
+            _Inline(self, queue, on_event, lost).run()
             return
         self.warm()
         supervisor = _Supervisor(self, queue, on_event, lost)
@@ -150,56 +140,149 @@ class _Queue:
         self._graph.done(job.key)
 
 
-@dataclass(eq=False)
-class _Running:
-    job: Job
-    process: BaseProcess
-    status: Connection
-    life: Connection
-    output: Connection | None
-    log: CappedLog | None
-    deadline: float
-    started: float = field(default_factory=time.monotonic)
-    ending: Ending | None = None
-    stopped: Ending | None = None
-    over: bool = False
+class _Runner:
+    """What running jobs here or in processes has in common: telling the caller."""
 
-    def stop(self, ending: Ending) -> None:
-        """Ask it to end; the kill follows at the deadline."""
-        if self.ending is None and self.stopped is None:
-            self.stopped, self.deadline = ending, time.monotonic() + GRACE
-            self.process.terminate()
+    def __init__(self, executor: Executor, queue: _Queue, on_event: OnEvent, lost: Lost) -> None:
+        self._executor = executor
+        self._queue = queue
+        self._on_event = on_event
+        self._lost = lost
 
-    def kill(self) -> None:
-        """End it and all that it has started."""
-        self.deadline = math.inf
-        if sys.platform != "win32":
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid or 0, signal.SIGKILL)
-        self.process.kill()
+    def _started(self, job: Job) -> bytes | None:
+        """Announce a job; its payload as it travels, or None: one that cannot travel has failed."""
+        self._on_event(Event("started", job.key))
+        try:
+            return pickle.dumps(job.payload)
+        except Exception as error:
+            reason = f"its payload cannot be sent: {child.one_line(error)}"
+            self._ended(job, Ending("failed", reason, told=False), 0.0)
+            return None
 
-    def listen(self) -> Iterator[list[Any]]:
-        """Messages that have arrived; the last one is its ending."""
-        with contextlib.suppress(EOFError, OSError):
-            while self.ending is None and self.status.poll():
-                kind, *values = json.loads(self.status.recv_bytes())
-                if kind == "ended":
-                    self.ending = Ending(*values)
-                    self.deadline = min(self.deadline, time.monotonic() + GRACE)
-                else:
-                    yield values
+    def _ended(self, job: Job, ending: Ending, seconds: float) -> None:
+        self._queue.done(job)
+        status, reason = ending.status, ending.reason
+        if not ending.told:
+            self._lost(job, status, reason)
+        self._on_event(Event("ended", job.key, status=status, reason=reason, seconds=seconds))
+
+
+class _Inline(_Runner):
+    """Runs the jobs in this process, where a debugger can follow them."""
+
+    def run(self) -> None:
+        import torch
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self._executor.threads)
+        try:
+            while job := self._queue.next():
+                self._run(job)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _run(self, job: Job) -> None:
+        def report(step: int, steps: int) -> None:
+            self._on_event(Event("progress", job.key, step, steps))
+
+        started = time.monotonic()
+        payload = self._started(job)
+        if payload is None:
             return
-        self.over = True
+        ending = Ending("interrupted", "stopped by SIGINT", told=False)
+        try:
+            ending = child.attempt(self._executor.target, payload, report)
+        finally:
+            self._ended(job, ending, time.monotonic() - started)
 
-    def drain(self) -> None:
-        """Move what it has printed to the log."""
-        if self.output is None or self.log is None:
-            return
-        with contextlib.suppress(BlockingIOError):
-            for _ in range(32):  # a flood must not keep the others waiting
-                data = os.read(self.output.fileno(), 2**16)
-                if not data:
-                    self.output.close()
-                    self.output = None
-                    return
-                self.log.write(data)
+
+class _Supervisor(_Runner):
+    """Starts jobs, waits for whatever happens next, and sees every one of them to its end."""
+
+    def __init__(self, executor: Executor, queue: _Queue, on_event: OnEvent, lost: Lost) -> None:
+        super().__init__(executor, queue, on_event, lost)
+        self.stopped = 0
+        self._running: list[Running[Job]] = []
+        self._woken, self._wake = server.pipe()
+
+    def run(self) -> None:
+        try:
+            while self._fill():
+                self._turn()
+        finally:
+            for running in self._running:
+                running.kill()
+            for running in self._running:
+                running.bury()
+            self._woken.close()
+            self._wake.close()
+
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM stop the jobs between two events, not in the middle of a callback."""
+        before: dict[signal.Signals, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    before[number] = signal.signal(number, self._interrupt)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self.stopped:
+            raise KeyboardInterrupt
+        self.stopped = number
+        with contextlib.suppress(OSError):  # closed: the last job has just ended
+            self._wake.send_bytes(b"")
+
+    def _fill(self) -> bool:
+        while len(self._running) < self._executor.workers and not self.stopped:
+            job = self._queue.next()
+            if job is None:
+                break
+            payload = self._started(job)
+            if payload is not None:
+                self._running.append(self._launch(job, payload))
+        return bool(self._running)
+
+    def _launch(self, job: Job, payload: bytes) -> Running[Job]:
+        ex = self._executor
+        log = ex.log_folder / f"{job.key}.log"
+        environment = server.environment(ex.threads)
+        setting = Setting(ex.target, environment, ex.threads, ex.memory, server.forks(), str(log))
+        return launch(job, setting, payload, log, ex.timeout)
+
+    def _turn(self) -> None:
+        """Wait for the next thing to happen and see to it."""
+        happenings: dict[Any, Callable[[], object]] = {self._woken: self._woken.recv_bytes}
+        for running in self._running:
+            happenings[running.process.sentinel] = functools.partial(self._end, running)
+            if running.status:
+                happenings[running.status] = functools.partial(self._hear, running)
+            if running.output:
+                happenings[running.output] = running.drain
+        left = min(running.deadline for running in self._running) - time.monotonic()
+        for happening in wait(list(happenings), max(0.0, min(left, 3600.0))):
+            happenings[happening]()
+        for running in self._running:
+            if self.stopped:
+                running.stop("interrupted", f"stopped by {signal.Signals(self.stopped).name}")
+            if time.monotonic() < running.deadline:
+                continue
+            if running.ending or running.stopped:
+                running.kill()
+            else:
+                running.stop("timeout", f"took longer than {self._executor.timeout:g} s")
+
+    def _hear(self, running: Running[Job]) -> None:
+        for step, steps in running.hear():
+            self._on_event(Event("progress", running.job.key, step, steps))
+
+    def _end(self, running: Running[Job]) -> None:
+        self._hear(running)
+        self._running.remove(running)
+        seconds = time.monotonic() - running.started
+        self._ended(running.job, running.bury(), seconds)

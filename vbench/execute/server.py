@@ -1,7 +1,7 @@
 """The process that new jobs are forked from: Python with the heavy libraries loaded and nothing else.
 
-Loading torch takes seconds, a fork milliseconds. The server loads no plugin and never touches a device, so every
-job starts from the same clean state.
+Loading torch takes seconds, a fork milliseconds. The server loads no plugin and never touches a device, so
+every job starts from the same clean state.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-__all__ = ["PRELOAD", "environment", "forks", "start", "warm"]
+__all__ = ["PRELOAD", "environment", "forks", "pipe", "start", "warm"]
 
 # What most cells import. Only libraries: a plugin may touch CUDA when imported, which would spoil every fork.
 PRELOAD = ("torch", "torch._dynamo", "pandas", "pyarrow.parquet", "pydantic", "sklearn.datasets")
@@ -35,13 +36,13 @@ def environment(threads: int) -> dict[str, str]:
     return {**os.environ, **counts, **quiet}
 
 
-def warm(threads: int = 1, preload: Sequence[str] = PRELOAD) -> None:
+def warm(threads: int) -> None:
     """Start the server, or make sure that it runs; it loads its libraries while the caller goes on."""
     if not forks():
         return
     from multiprocessing import forkserver, resource_tracker
 
-    _context().set_forkserver_preload(list(preload))
+    _context().set_forkserver_preload(list(PRELOAD))
     resource_tracker.ensure_running()  # first, because it unblocks SIGINT
     with _hidden_main(), _environment(environment(threads)), _blocked_interrupt():
         forkserver.ensure_running()
@@ -52,12 +53,23 @@ def pipe() -> Any:
     return _context().Pipe(duplex=False)
 
 
-def start(function: Callable[..., Any], args: tuple[Any, ...]) -> BaseProcess:
+def start(function: Callable[..., Any], args: tuple[Any, ...], threads: int) -> BaseProcess:
     """Start a process that calls ``function(*args)``."""
     process: BaseProcess = _context().Process(target=function, args=args)
+    for pause in (0.0, 0.1, 1.0):  # a server killed just now is not yet known to be dead
+        try:
+            _start(process, threads)
+            return process
+        except (EOFError, OSError):
+            time.sleep(pause)
+    _start(process, threads)
+    return process
+
+
+def _start(process: BaseProcess, threads: int) -> None:
+    warm(threads)
     with _hidden_main():
         process.start()
-    return process
 
 
 def _context() -> Any:

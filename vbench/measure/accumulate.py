@@ -29,7 +29,7 @@ class Spread(NamedTuple):
 
 
 class VectorMoments:
-    r"""Mean and covariance trace of vectors ``[P]``, for named ranges of coordinates.
+    r"""Mean and covariance trace of vectors ``[P]``, for named ranges of coordinates and for ``all``.
 
     Rows are shifted by the mean c of the first 16: a small spread around a large mean loses no digits.
 
@@ -37,12 +37,12 @@ class VectorMoments:
        \mathrm{se} = \mathrm{sd}(t_i) / \sqrt n, \quad t_i = |g_i - c|^2
 
     The standard error is slightly conservative: c is not the final mean, so :math:`t_i` also varies with
-    :math:`2 (g_i - \mu)^\top (c - \mu)`, of variance :math:`4\, \mathrm{tr}(S^2) / 16` on average (6% more standard
-    error for a normal vector). The 16 rows inside c lie closer to it and are scaled by 16/15. Only the
-    :math:`t_i` are kept for each draw.
+    :math:`2 (g_i - \mu)^\top (c - \mu)`, of variance :math:`4\, \mathrm{tr}(S^2) / 16` on average (6% more
+    standard error for a normal vector). The 16 rows inside c are closer to it and are scaled by 16/15. Only
+    :math:`t_i` is kept for each draw.
 
     Args:
-        parts: name -> range of coordinates.
+        parts: name -> range of coordinates; disjoint, and together all of them.
         pilot: how many rows make c, at least 2.
 
     Source: Chan, Golub & LeVeque (1983), Algorithms for Computing the Sample Variance,
@@ -55,7 +55,7 @@ class VectorMoments:
         self._pilot = pilot
         self._waiting: list[Tensor] = []
         self._shift: Tensor | None = None
-        self._sum = torch.zeros((), dtype=torch.float64)
+        self._sum = self._row = torch.zeros((), dtype=torch.float64)
         self._squares: list[Tensor] = []  # t_i, each [parts]
 
     def add(self, rows: Tensor) -> None:
@@ -76,13 +76,14 @@ class VectorMoments:
         for row in waiting:
             total += row
         self._shift = shift = total / len(waiting)
-        self._sum = torch.zeros_like(total)
+        self._sum, self._row = torch.zeros_like(total), torch.empty_like(total)
         for row in waiting:
             self._take(row, shift)
         return shift
 
     def _take(self, row: Tensor, shift: Tensor) -> None:
-        shifted = row - shift
+        # copy, then subtract in place: several times as fast as one subtraction of mixed types
+        shifted = self._row.copy_(row).sub_(shift)
         self._sum += shifted
         self._squares.append(torch.stack([shifted[part].dot(shifted[part]) for part in self.parts.values()]))
 
@@ -93,7 +94,7 @@ class VectorMoments:
         return shift + self._sum / self.count
 
     def spread(self) -> dict[str, Spread]:
-        """Moments of each part, in the squared unit of the rows.
+        """Moments of ``all`` and of each part, in the squared unit of the rows.
 
         Raises:
             ValueError: fewer than two rows came.
@@ -101,13 +102,14 @@ class VectorMoments:
         n = self.count
         if n < 2:
             raise ValueError(f"a variance needs at least two rows, not {n}")
-        mean = self.mean
+        mean, whole = self.mean, {"all": slice(0, len(self._sum))}
         squares = torch.stack(self._squares)  # [n, parts]
+        squares = torch.cat([squares.sum(1, keepdim=True), squares], 1)
         fair = squares.clone()
         fair[: self._pilot] *= self._pilot / (self._pilot - 1)
         errors = fair.std(0) / n**0.5
         spread = {}
-        for column, (name, part) in enumerate(self.parts.items()):
+        for column, (name, part) in enumerate((whole | self.parts).items()):
             offset = self._sum[part]
             variance = (squares[:, column].sum() - offset.dot(offset) / n).clamp(min=0) / (n - 1)
             square = mean[part].dot(mean[part]) - variance / n

@@ -34,13 +34,13 @@ def diagnose(
 ) -> list[Measurement]:
     r"""Means over the data, in one pass with S posterior draws for each datum; nats unless said otherwise.
 
-    * ``rate``: :math:`E_q[\log q(z | x) - \log p(z)]`; ``distortion``: :math:`-E_q \log p(x | z)`. The rate is
-      always sampled, also where a closed form exists: each datum's ``elbo`` is -(rate + distortion) exactly.
+    * ``rate``: :math:`E_q[\log q(z | x) - \log p(z)]`; ``distortion``: :math:`-E_q \log p(x | z)`. The
+      rate is always sampled, also where it is known: each datum's ``elbo`` is -(rate + distortion) exactly.
     * ``bound``: the estimator's own objective at its K, averaged over ceil(S / K) evaluations of each datum.
-    * ``active_units``: how many latent scalars have :math:`\mathrm{Var}_x\, E_q[z] > 0.01`, after taking away
-      what S draws add to that variance, :math:`E_x \mathrm{Var}_q[z] / S`. NaN with a single draw or datum.
-    * ``mutual_information``: :math:`E \log q(z | x) - \log \frac1N \sum_j q(z | x_j)` over the first N <= 1000
-      data, one draw each: what z tells of which of these N it belongs to. Its expectation never exceeds log N.
+    * ``active_units``: how many latent scalars have :math:`\mathrm{Var}_x\, E_q[z] > 0.01`, after taking
+      away what S draws add to it, :math:`E_x \mathrm{Var}_q[z] / S`. NaN with one draw or datum.
+    * ``mutual_information``: what z tells of whose it is among the first N <= 1000 data, by one draw for
+      each; :math:`E \log q(z | x) - \log \frac1N \sum_j q(z | x_j)`. Its expectation is at most log N.
 
     Args:
         model: encoder, decoder and prior.

@@ -48,9 +48,9 @@ class GradientDraws:
     """Flat gradients ``[P]`` of a copy of (model, estimator), so that measuring leaves no trace in either.
 
     Attributes:
-        parameters: trainable parameters of the model: the encoder's, the decoder's, the prior's and any others.
-        parts: ``all`` and each part that has parameters -> its range in a flat gradient. A parameter that two
-            parts share counts once, in the first.
+        parameters: trainable parameters of the model: encoder's, decoder's, prior's and any others.
+        parts: each part that has any -> its range in a flat gradient. A parameter that two parts share counts
+            once, in the first.
         evaluations: decoder evaluations per datum and draw.
         method: ``vmap`` or ``loop``, known once rows were drawn.
 
@@ -80,7 +80,7 @@ class GradientDraws:
         self.parameters = _trainable(self._system.model)
         self.parts = part_ranges(self.parameters)
         self.evaluations = int(getattr(estimator, "evaluations", estimator.k))
-        size = self.parts["all"].stop
+        size = sum(p.numel() for p in self.parameters.values())
         self._work = size * batch.x.shape[0] * self.evaluations
         lane = size + 4 * self.evaluations * batch.x.numel()
         self._chunk = chunk or max(1, min(_MOST_LANES, _LANE_BUDGET // lane))
@@ -169,7 +169,7 @@ def _trainable(model: nn.Module) -> dict[str, Tensor]:
 
 
 def part_ranges(parameters: Mapping[str, Tensor]) -> dict[str, slice]:
-    """``all`` and each named part -> its range when the parameters are laid out flat, one after the other."""
+    """Each part -> its range when the parameters are laid out flat, one after the other."""
     parts: dict[str, slice] = {}
     place = 0
     for name, parameter in parameters.items():
@@ -177,7 +177,7 @@ def part_ranges(parameters: Mapping[str, Tensor]) -> dict[str, slice]:
         start = parts[part].start if part in parts else place
         place += parameter.numel()
         parts[part] = slice(start, place)
-    return {"all": slice(0, place)} | {part: parts[part] for part in _PARTS if part in parts}
+    return parts
 
 
 def _agree(values: Tensor, others: Tensor) -> bool:

@@ -24,13 +24,14 @@ __all__ = ["GradientMoments", "adapt", "gradient_measurements", "gradient_moment
 class GradientMoments:
     r"""What n draws tell of a minibatch gradient g, the parameters and the batch held fixed.
 
-    Mappings are by part: ``all`` (the model's trainable parameters; never the estimator's own), ``encoder``, ``decoder``,
-    ``prior``; a part without trainable parameters is left out.
+    Mappings are by part: ``all`` (the model's trainable parameters, never the estimator's own), ``encoder``,
+    ``decoder``, ``prior``; a part without trainable parameters is left out.
 
     Attributes:
         variance: trace of the sample covariance of g (n - 1), nats^2. The estimator's noise only.
-        std_error: of ``variance``. An interval: :math:`v \exp(\pm t_{n-1}\, \mathrm{se} / v)` (a chi-square one is wrong).
-        mean_square: unbiased :math:`|E g|^2 = |\bar g|^2 - v / n`, nats^2; negative where noise hides the signal.
+        std_error: of ``variance``. Its interval is :math:`v \exp(\pm t_{n-1}\, \mathrm{se} / v)`; one by
+            chi-square has the wrong coverage at any n.
+        mean_square: unbiased :math:`|E g|^2`, :math:`|\bar g|^2 - v / n`, nats^2; may be negative.
         mean: sample mean by parameter name, float64.
         draws: n.
         evaluations: decoder evaluations per datum and draw.
@@ -70,10 +71,12 @@ def gradient_moments(
     method: str = "auto",
     chunk: int | None = None,
 ) -> GradientMoments:
-    r"""Variance and mean of the minibatch-mean gradient :math:`g = \nabla \frac1B \sum_b \text{surrogate}_b`, over fresh noise.
+    r"""Variance and mean of the minibatch-mean gradient over fresh noise.
 
-    The parameters, the batch and the estimator's own parameters are held fixed; nothing that is passed in changes, and
-    no global random state is used. Sums are float64, in one pass, and memory does not grow with ``draws``.
+    .. math:: g = \nabla \tfrac1B \textstyle\sum_b \text{surrogate}_b
+
+    The parameters, the batch and the estimator's own parameters are held fixed; nothing that is passed in
+    changes, and no global random state is used. Sums are float64, in one pass; memory does not grow with n.
 
     Args:
         model: encoder, decoder and prior.
@@ -81,15 +84,15 @@ def gradient_moments(
         batch: one minibatch.
         draws: n, at least 2.
         key: draw i is a function of (key, i), the same under every method.
-        method: ``vmap`` (many draws at a time), ``loop`` (one backward pass a draw) or ``auto``: vmap where a draw is
-            small, unless the estimator keeps hidden state, cannot be vmapped, or then gives other gradients than alone.
+        method: ``vmap`` (many draws at a time), ``loop`` (one backward pass a draw) or ``auto``: vmap where
+            a draw is small, unless the estimator keeps state, cannot be vmapped or then differs.
         chunk: draws at a time under vmap; None: by a fixed memory budget. It changes last bits only.
 
     Raises:
         ValueError: unknown method, fewer than 2 draws, or a model without trainable parameters.
 
-    Source: Glynn & Whitt (1992), The Asymptotic Efficiency of Simulation Estimators, doi:10.1287/opre.40.3.505 (variance
-    beside its cost).
+    Source: Mohamed, Rosca, Figurnov & Mnih (2020), Monte Carlo Gradient Estimation in Machine Learning,
+    arXiv:1906.10652, section 3 (variance beside cost).
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r} is unknown, expected {', '.join(METHODS)}")
@@ -104,7 +107,7 @@ def gradient_moments(
         sums.add(rows)
     spread = sums.spread()
     sizes = [p.numel() for p in source.parameters.values()]
-    pieces = zip(source.parameters.items(), sums.mean.split(sizes), strict=True)
+    pieces = zip(source.parameters.items(), torch.split(sums.mean, sizes), strict=True)
     return GradientMoments(
         variance={part: s.variance for part, s in spread.items()},
         std_error={part: s.std_error for part, s in spread.items()},
@@ -128,20 +131,31 @@ def gradient_measurements(
 ) -> list[Measurement]:
     r"""Gradient metrics over fixed batches, for each part of the model.
 
-    * ``gradient_variance``: noise, the mean over batches of tr S, nats^2; its error covers the draws, not the batches.
-    * ``gradient_variance_data`` (two batches or more): :math:`\mathrm{tr}\, \mathrm{Cov}_{batch}(E g)`, unbiased: the
-      spread of the batches' mean gradients less noise / n; nats^2, may be negative. Its error needs three batches.
+    * ``gradient_variance``: noise, the mean over batches of tr S, nats^2; its error is of the draws alone.
+    * ``gradient_variance_data`` (two batches or more): :math:`\mathrm{tr}\, \mathrm{Cov}_{batch}(E g)`,
+      unbiased: spread of the batches' mean gradients less noise / n; nats^2, may be negative. Its
+      error needs three batches.
     * ``gradient_norm``: root of the mean over batches of :math:`|E g|^2`, nats.
-    * ``gradient_snr``, ``gradient_relative_variance``: mean square and variance pooled over batches first.
-    * ``work_normalized_variance``: noise x median seconds of one plain forward and backward pass, nats^2 s; its error
-      is the variance's. Machine-free beside it, ``function_evaluations``: decoder evaluations per datum and gradient.
+    * ``gradient_snr``, ``gradient_relative_variance``: of mean square and variance, each pooled over batches.
+    * ``work_normalized_variance``: noise x median seconds of one plain forward and backward pass, nats^2 s
+      (error: the variance's). Machine-free: ``function_evaluations``, the decoder's per datum and gradient.
 
     NaN is "not resolved": the mean square is not above its own noise.
 
     Args:
-        model, estimator, draws, method: as in :func:`gradient_moments`, at each batch.
+        model: as in :func:`gradient_moments`.
+        estimator: likewise.
         batches: fixed minibatches, the same for all estimators that are to be compared.
+        draws: n, at each batch.
         key: batch b has its own draws, a function of (key, b).
+        method: as in :func:`gradient_moments`.
+
+    Raises:
+        ValueError: no batch, or as :func:`gradient_moments`.
+
+    Source: Rainforth et al. (2018), Tighter Variational Bounds Are Not Necessarily Better, arXiv:1802.04537
+    (signal-to-noise ratio); Glynn & Whitt (1992), The Asymptotic Efficiency of Simulation Estimators,
+    doi:10.1287/opre.40.3.505 (variance x time).
     """
     found, across = [], None
     for number, batch in enumerate(batches):
@@ -184,7 +198,8 @@ def _data_measurements(found: Sequence[GradientMoments], across: VectorMoments, 
     for part, spread in across.spread().items():
         noise = sum(m.variance[part] / m.draws for m in found) / len(found)
         error = spread.std_error if len(found) > 2 else None
-        result.append(Measurement("gradient_variance_data", part, spread.variance - noise, error, n, "nats^2"))
+        value = spread.variance - noise
+        result.append(Measurement("gradient_variance_data", part, value, error, n, "nats^2"))
     return result
 
 
@@ -203,7 +218,7 @@ def adapt(
 ) -> None:
     """Warm up what an estimator adapts (baseline, critic, temperature), the model held fixed.
 
-    Adam on minus the mean surrogate, with respect to the estimator's own parameters alone, in place. Without such
+    Adam on minus the mean surrogate, in the estimator's own parameters alone, in place. Without such
     parameters nothing happens and no batch is taken.
 
     Args:
@@ -221,11 +236,12 @@ def adapt(
     kept = [p.grad for p in own]
     optimizer = torch.optim.Adam(own, lr=getattr(estimator, "lr", None) or lr)
     for step, batch in zip(range(steps), batches, strict=False):
+        rng = Rng(derive("adapt", key, step), batch.x.device)
         with torch.enable_grad():
-            surrogate = estimator(held, batch, Rng(derive("adapt", key, step), batch.x.device)).surrogate.mean()
-            gradients = torch.autograd.grad(-surrogate, own, allow_unused=True)
+            loss = -estimator(held, batch, rng).surrogate.mean()
+            gradients = torch.autograd.grad(loss, own, allow_unused=True)
         for parameter, gradient in zip(own, gradients, strict=True):
             parameter.grad = gradient
         optimizer.step()
-    for parameter, gradient in zip(own, kept, strict=True):
-        parameter.grad = gradient
+    for parameter, before in zip(own, kept, strict=True):
+        parameter.grad = before

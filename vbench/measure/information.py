@@ -17,18 +17,19 @@ _BUDGET: Final = 2**23  # scalars of latents scored at a time
 
 
 def identity_information(groups: Sequence[tuple[Density, Tensor]], limit: int) -> Tensor:
-    r"""One-draw terms of the information between z and the datum that it was drawn for, ``[N]`` float64, nats.
+    r"""One-draw terms of the information between z and the datum that it was drawn for, ``[N]``, nats.
 
-    .. math:: I_N = \frac1N \sum_i E_{q(z | x_i)} \Big[\log q(z | x_i) - \log \frac1N \sum_j q(z | x_j)\Big] \le \log N
+    .. math:: I_N = \frac1N \sum_i E_{q(z | x_i)}
+       \Big[\log q(z | x_i) - \log \frac1N \sum_j q(z | x_j)\Big] \le \log N
 
-    The mean of the terms is unbiased for :math:`I_N`; it takes :math:`N^2` evaluations of the density.
+    Float64. Their mean is unbiased for :math:`I_N`; it takes :math:`N^2` evaluations of the density.
 
     Args:
         groups: for each batch its posterior, and one draw ``[B, *Z]`` for each of its data.
         limit: N at most, the first data.
 
-    Source: Hoffman & Johnson (2016), ELBO Surgery: yet another way to carve up the variational evidence lower bound,
-    NIPS workshop on Advances in Approximate Bayesian Inference.
+    Source: Hoffman & Johnson (2016), ELBO Surgery: Yet Another Way to Carve Up the Variational Evidence Lower
+    Bound, NIPS workshop on Advances in Approximate Bayesian Inference.
     """
     z = torch.cat([draws for _, draws in groups])[:limit]
     blocks = []

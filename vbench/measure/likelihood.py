@@ -38,8 +38,8 @@ def log_likelihoods(
         ValueError: k below 1, or a posterior without ``log_q``.
 
     Source: Burda, Grosse & Salakhutdinov (2016), Importance Weighted Autoencoders, arXiv:1509.00519; Kong
-    (1992), A Note on Importance Sampling Using Standardized Weights, University of Chicago technical report 348
-    (effective sample size).
+    (1992), A Note on Importance Sampling Using Standardized Weights, University of Chicago technical report
+    348 (effective sample size).
     """
     if k < 1:
         raise ValueError(f"importance sampling needs at least 1 sample, not {k}")
@@ -63,9 +63,9 @@ def log_likelihood(
     r"""Means over the data of :func:`log_likelihoods`.
 
     * ``log_likelihood``: nats; its error, sd over data / sqrt(n), covers data and Monte Carlo together.
-    * ``log_likelihood_mc_error``: the Monte Carlo standard error of that mean alone, nats, by the delta method,
-      :math:`\mathrm{Var} \log \hat p = 1 / \mathrm{ESS} - 1 / K` for each datum. NaN for K = 1; too small where a
-      few weights dominate.
+    * ``log_likelihood_mc_error``: the Monte Carlo standard error of that mean alone, nats, by the delta
+      method: :math:`1 / \mathrm{ESS} - 1 / K` is a datum's variance. NaN for K = 1; too small where a few
+      weights dominate.
     * ``ess``: effective sample size, 1 to K.
 
     Args:

@@ -1,4 +1,4 @@
-"""What is measured where: each measure over its data, skipped with a reason where the parts do not offer what it needs."""
+"""What is measured where: each measure over its data, or the reason why these parts do not allow it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,80 @@ from collections.abc import Iterator
 
 import torch
 
-from vbench.batches import fixed_batches
 from vbench.assemble import Built
-from vbench.grid import Cell
-from vbench.measure.diagnostics import diagnose
+from vbench.batches import Order, fixed_batches, training_batch
+from vbench.grid import Cell, Gradients
+from vbench.measure.diagnostics import DIAGNOSTICS, diagnose
 from vbench.measure.gradients import adapt, gradient_measurements
 from vbench.measure.likelihood import log_likelihood
+from vbench.measure.measurement import MEASURES
 from vbench.records import Row
 from vbench.rng import derive
 from vbench.types import Batch
 
-__all__ = ["evaluate", "measure_gradients"]
+__all__ = ["evaluate", "measure_gradients", "missing"]
+
+_LAST_ONLY = frozenset({"active_units", "mutual_information"})  # dear, and of the trained model
+_BATCH = 500  # fixed: what is drawn for a datum must not depend on the memory at hand
+
+
+def missing(built: Built) -> dict[str, str]:
+    """Measures that these parts do not allow, with what is lacking."""
+    offers = built.offers
+    return {
+        name: f"needs {' and '.join(sorted(needs - offers))}, which is not offered"
+        for name, needs in MEASURES.items()
+        if needs - offers
+    }
+
+
+def evaluate(built: Built, cell: Cell, step: int, *, last: bool, device: torch.device) -> list[Row]:
+    """Held-out measures of the model: on validation data at every stop, and on test data at the last.
+
+    All cells and seeds of a dataset are measured on the same bits with the same noise.
+    """
+    without = missing(built)
+    measures = {name for name in DIAGNOSTICS if name not in without and (last or name not in _LAST_ONLY)}
+    settings, rows = cell.measure, []
+    for split in ("valid", "test") if last else ("valid",):
+        key = derive("evaluation", split)
+
+        def batches(split: str = split, key: int = key) -> Iterator[Batch]:
+            return fixed_batches(built.data, split, _BATCH, key, limit=settings.data, device=device)  # type: ignore[arg-type]
+
+        if not len(getattr(built.data, split)):
+            continue
+        found = diagnose(
+            built.model, built.estimator, batches(), samples=settings.samples, key=key, measures=measures
+        )
+        if last and settings.log_likelihood and "log_likelihood" not in without:
+            found += log_likelihood(built.model, batches(), k=settings.log_likelihood.k, key=key)
+        rows += [Row(step, split, *measurement) for measurement in found]
+    return rows
+
+
+def measure_gradients(
+    built: Built, cell: Cell, step: int, device: torch.device, *, warm_up: bool = False
+) -> list[Row]:
+    """Moments of the gradient on fixed batches of training data; every estimator sees the same batches.
+
+    Args:
+        built: model at the parameters to measure at, and estimator.
+        cell: for its settings and seed.
+        step: of the parameters.
+        device: where.
+        warm_up: first let what the estimator adapts settle, on other batches.
+    """
+    settings: Gradients = cell.measure.gradients  # type: ignore[assignment]
+    size = settings.batch or cell.train.batch
+    key = derive("gradients", cell.seed, step)
+    if warm_up:
+        order = Order(len(built.data.train), cell.train.batch, derive("warm-up order", key))
+        others = (
+            training_batch(built.data, i, settings.warmup, derive("warm-up data", key), order, device=device)
+            for i in range(settings.warmup)
+        )
+        adapt(built.model, built.estimator, others, settings.warmup, derive("warm-up", key), lr=cell.train.lr)
+    batches = fixed_batches(built.data, "train", size, key, count=settings.batches, device=device)
+    found = gradient_measurements(built.model, built.estimator, batches, settings.draws, key)
+    return [Row(step, "train", *measurement) for measurement in found]

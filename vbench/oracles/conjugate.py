@@ -126,9 +126,10 @@ def _read(model: Any, batch: Batch) -> LinearGaussian:
     likelihood = model.likelihood(batch, z)
     mean = likelihood.mean.flatten(2)
     bias, weight = mean[0, 0], (mean[1 : size + 1, 0] - mean[0, 0]).mT
-    noise = getattr(likelihood, "scale", mean[..., :0]).flatten(2).expand_as(mean)
-    if not torch.allclose(mean, (probes @ weight.mT + bias)[:, None]) or not torch.allclose(noise, noise[0, 0]):
-        raise ValueError(f"{type(model.decoder).__name__} is not affine in z with constant noise")
+    noise = likelihood.scale.flatten(2).expand_as(mean) if hasattr(likelihood, "scale") else None
+    affine = torch.allclose(mean, (probes @ weight.mT + bias)[:, None])
+    if noise is None or not affine or not torch.allclose(noise, noise[0, 0].expand_as(noise)):
+        raise ValueError(f"{type(model.decoder).__name__} is not affine in z with constant Gaussian noise")
     return LinearGaussian(weight, bias, noise[0, 0], loc[0], scale[0])
 
 

@@ -101,9 +101,9 @@ def _short(planned: Planned) -> str:
 def _show_result(result: Result, console: Console) -> None:
     import vbench
 
-    asked = set(result.outcomes)
     records, cells = vbench.load(result.folder), vbench.load(result.folder, "cells")
-    summary = summarize(records[records["cell"].isin(asked)], cells[cells["cell"].isin(asked)])
+    asked = cells.set_index("cell", drop=False).loc[list(result.outcomes)]  # in the grid's order
+    summary = summarize(records[records["cell"].isin(result.outcomes)], asked)
     console.print()
     common = ", ".join(f"{axis} {value}" for axis, value in summary.common.items())
     if common:

@@ -29,8 +29,8 @@ class Headline:
 HEADLINES: Final = (
     Headline("ELBO", "elbo", "test", "all", 2),
     Headline("log p(x)", "log_likelihood", "test", "all", 2),
-    Headline("var encoder", "gradient_variance", "train", "encoder", None),
-    Headline("var decoder", "gradient_variance", "train", "decoder", None),
+    Headline("enc var", "gradient_variance", "train", "encoder", None),
+    Headline("dec var", "gradient_variance", "train", "decoder", None),
     Headline("data/s", "examples_per_second", "train", "all", None),
 )
 
@@ -108,22 +108,25 @@ def _interval(values: Sequence[float], mean: float, digits: int) -> str:
 
 
 def _notes(asked: DataFrame, shown: Sequence[Headline]) -> list[str]:
-    notes = ["nats per datum; mean over seeds, ± 95% t-interval"]
-    if asked["bound"].nunique() > 1 and any(h.metric == "gradient_variance" for h in shown):
-        notes.append("gradient variances compare within one bound only")
+    notes = ["test data, nats per datum; mean over seeds, ± 95% t-interval; data/s while training"]
+    if any(h.metric == "gradient_variance" for h in shown):
+        notes.append("enc, dec var: variance of the minibatch gradient, at equal parameters only with at: shared")
+        if asked["bound"].nunique() > 1:
+            notes.append("gradient variances compare within one bound only")
     return notes
 
 
-def table(summary: Summary, title: str = "") -> Any:
+def table(summary: Summary) -> Any:
     """The summary as a rich table that fits 80 columns where it can."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     figures = len(summary.columns) - sum(column in AXES for column in summary.columns)
-    result = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for position, column in enumerate(summary.columns):
         numeric = position >= len(summary.columns) - figures
-        result.add_column(column, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+        result.add_column(column, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold", min_width=8 if not numeric else None)
     for row in summary.rows:
-        result.add_row(*row)
+        result.add_row(*map(Text, row))  # brackets are no markup
     return result

@@ -1,0 +1,358 @@
+"""Every way in which a job can end is told apart, and none reaches another job or the driver."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from vbench.execute import running
+from vbench.execute.local import Executor, Job
+from vbench.execute.logs import CappedLog
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups")
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def targets_importable(monkeypatch):
+    monkeypatch.syspath_prepend(HERE)
+
+
+class Seen:
+    """Runs jobs and keeps what the executor said of them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.events = []
+        self.lost = []
+
+    def run(self, jobs, workers=2, **options):
+        jobs = [job if isinstance(job, Job) else Job(f"job{i}", job) for i, job in enumerate(jobs)]
+        executor = Executor("targets:call", workers=workers, log_folder=self.folder / "logs", **options)
+        executor.run(jobs, self.events.append, lambda job, *why: self.lost.append((job.key, *why)))
+        return self
+
+    def ends(self):
+        return {event.key: event.status for event in self.events if event.kind == "ended"}
+
+    def kinds(self, key):
+        return [event.kind for event in self.events if event.key == key]
+
+    def log(self, key="job0"):
+        return (self.folder / "logs" / f"{key}.log").read_bytes()
+
+    def marks(self):
+        path = self.folder / "marks"
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture
+def seen(tmp_path):
+    return Seen(tmp_path)
+
+
+def gone(pid, within=2.0):
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.02)
+                continue
+        return True
+    return False
+
+
+def test_a_status_is_passed_on(seen):
+    seen.run([("ok",), ("ok", "diverged"), ("ok", "failed")])
+    assert seen.ends() == {"job0": "done", "job1": "diverged", "job2": "failed"}
+    assert seen.lost == []
+    assert seen.kinds("job1") == ["started", "ended"]
+    assert all(event.seconds > 0 for event in seen.events if event.kind == "ended")
+
+
+ENDINGS = {
+    "raises": (("fail", "boom\nmore"), "failed", "ValueError: boom"),
+    "is long-winded": (("fail", "x" * 10_000), "failed", "ValueError: " + "x" * 287 + "…"),
+    "no status": (("number",), "failed", "TypeError: targets:call returned int, not a status"),
+    "MemoryError": (("memory_error",), "oom", "MemoryError"),
+    "segmentation fault": (("segfault",), "crashed", "killed by SIGSEGV"),
+    "abort": (("kill_self", signal.SIGABRT), "crashed", "killed by SIGABRT"),
+    "SIGKILL": (("kill_self", signal.SIGKILL), "oom", "killed by SIGKILL, most likely for want of memory"),
+    "os._exit(0)": (("os_exit", 0), "crashed", "left with exit code 0 and no result"),
+    "os._exit(7)": (("os_exit", 7), "crashed", "left with exit code 7 and no result"),
+    "sys.exit(0)": (("exit_with", 0), "crashed", "it called sys.exit(0)"),
+    "sys.exit(3)": (("exit_with", 3), "crashed", "it called sys.exit(3)"),
+    "unknown target": (("nothing_here",), "failed", "KeyError: 'nothing_here'"),
+    "cannot travel": (("ok", threading.Lock()), "failed", None),
+}
+
+
+def test_every_bad_end_is_one_lost_job(seen):
+    jobs = [Job(name.replace(" ", "-"), payload) for name, (payload, _, _) in ENDINGS.items()]
+    seen.run([*jobs, Job("good", ("ok",))])
+    assert seen.ends().pop("good") == "done"
+    for (key, status, reason), expected in zip(sorted(seen.lost), sorted(ENDINGS.items()), strict=True):
+        name, (_, wanted, why) = expected
+        assert (key, status) == (name.replace(" ", "-"), wanted)
+        assert why is None or reason == why
+        assert seen.kinds(key) == ["started", "ended"]
+    assert b"before the failure" in seen.log("raises")
+    assert b"Traceback" in seen.log("raises")
+    assert b"Fatal Python error: Segmentation fault" in seen.log("segmentation-fault")
+
+
+def test_a_memory_limit_costs_one_job(seen):
+    seen.run([("hog",), ("ok",)], memory=3 * 2**30)
+    assert seen.ends() == {"job0": "oom", "job1": "done"}
+
+
+def test_progress_is_throttled_and_ends_at_the_last_step(seen):
+    seen.run([("progress", 10_000)])
+    steps = [(event.step, event.steps) for event in seen.events if event.kind == "progress"]
+    assert steps[0] == (0, 10_000)
+    assert steps[-1] == (10_000, 10_000)
+    assert len(steps) < 50
+
+
+def test_a_timeout_kills_what_ignores_it(seen, monkeypatch):
+    monkeypatch.setattr(running, "GRACE", 0.3)
+    began = time.monotonic()
+    seen.run([("hang", seen.folder), ("ok",)], timeout=0.5)
+    assert time.monotonic() - began < 5
+    assert seen.lost == [("job0", "timeout", "took longer than 0.5 s")]
+    assert gone(int(seen.marks()[0][0]))
+
+
+def test_a_timeout_leaves_time_for_a_last_word(seen):
+    assert seen.run([("last_word",)], timeout=0.5).ends() == {"job0": "partial"}
+    assert seen.lost == []
+
+
+@pytest.mark.parametrize("then", [("ok",), ("segfault",), ("nap", 60)], ids=lambda then: then[0])
+def test_grandchildren_are_gone(seen, monkeypatch, then):
+    monkeypatch.setattr(running, "GRACE", 0.3)
+    seen.run([("parent_of", seen.folder, then)], timeout=2.0)
+    assert gone(int(seen.marks()[0][0]))
+
+
+def test_threads_left_behind_do_not_hold_a_job(seen):
+    began = time.monotonic()
+    assert seen.run([("thread_behind",)]).ends() == {"job0": "done"}
+    assert time.monotonic() - began < 4
+
+
+def test_two_workers_overlap(seen):
+    seen.run([("nap", 0.5, seen.folder, name) for name in "abc"])
+    spans = {name: (float(start), float(end)) for name, start, end in seen.marks()}
+    assert spans["a"][0] < spans["b"][1]
+    assert spans["b"][0] < spans["a"][1]
+    assert spans["c"][0] > min(spans["a"][1], spans["b"][1])
+
+
+def test_jobs_wait_for_those_before_them(seen):
+    jobs = [
+        Job("last", ("nap", 0.0, seen.folder, "last"), ("middle", "elsewhere")),
+        Job("middle", ("nap", 0.0, seen.folder, "middle"), ("first",)),
+        Job("first", ("fail",)),
+        Job("free", ("nap", 0.0, seen.folder, "free")),
+    ]
+    seen.run(jobs, workers=3)
+    started = [event.key for event in seen.events if event.kind == "started"]
+    assert started == ["first", "free", "middle", "last"]
+    assert seen.ends()["last"] == "done"
+
+
+@pytest.mark.parametrize("after", [("b",), ("a",)])
+def test_a_circle_is_refused_before_anything_starts(seen, after):
+    with pytest.raises(ValueError, match="cycle"):
+        seen.run([Job("a", ("ok",), after), Job("b", ("ok",), ("a",))])
+    with pytest.raises(ValueError, match="same key"):
+        seen.run([Job("a", ("ok",)), Job("a", ("ok",))])
+    assert seen.events == []
+
+
+def test_a_chatty_job_has_a_short_log(seen):
+    seen.run([("chatter", 30 * 2**20)])
+    log = seen.log()
+    assert seen.ends() == {"job0": "done"}
+    assert len(log) <= 10 * 2**20
+    assert log.startswith(b"the beginning")
+    assert b"left out" in log
+    assert log.rstrip().endswith(b"the end \\ud800")
+
+
+def test_a_log_stays_within_its_limit(tmp_path):
+    log = CappedLog(tmp_path / "log", limit=1000)
+    for i in range(500):
+        log.write(b"%d\n" % i)
+        assert (tmp_path / "log").stat().st_size <= 1000
+    log.close()
+    text = (tmp_path / "log").read_text()
+    assert text.startswith("0\n1\n")
+    assert text.endswith("498\n499\n")
+
+
+def test_what_a_job_finds(seen, monkeypatch):
+    seen.run([("ok",)])  # the server runs from here on, with the environment of now
+    monkeypatch.setenv("VBENCH_TEST", "late")
+    seen.run([("surroundings", seen.folder)])
+    ((threads, own, late, openmp, warm, cuda, leads),) = seen.marks()
+    assert (threads, late, openmp, warm, cuda, leads) == ("1", "late", "1", "True", "False", "True")
+    assert int(own) == 2  # with the guard
+    assert b"preloaded" not in seen.log()
+
+
+def test_jobs_do_not_see_each_other(seen):
+    seen.run([("state", seen.folder), ("spoil",), ("state", seen.folder)], workers=1)
+    assert seen.ends() == dict.fromkeys(("job0", "job1", "job2"), "done")
+    assert seen.marks()[0] == seen.marks()[1]
+
+
+def test_a_job_may_have_processes(seen):
+    assert seen.run([("nested",)]).ends() == {"job0": "done"}
+
+
+def test_nothing_accumulates_in_the_driver(seen):
+    seen.run([("ok",)])
+    before = psutil.Process().num_fds()
+    seen.run([("os_exit", 1) if i % 2 else ("ok",) for i in range(10)])
+    assert psutil.Process().num_fds() <= before
+
+
+def test_a_callback_that_raises_ends_the_run(seen):
+    def refuse(job, status, reason):
+        raise OSError("no space left")
+
+    jobs = [Job("bad", ("fail",)), Job("slow", ("nap", 60, seen.folder))]
+    began = time.monotonic()
+    with pytest.raises(OSError, match="no space left"):
+        Executor("targets:call", workers=2, log_folder=seen.folder).run(jobs, seen.events.append, refuse)
+    assert time.monotonic() - began < 10
+    assert "slow" not in seen.ends()
+
+
+def test_a_killed_server_is_replaced(seen):
+    from multiprocessing import forkserver
+
+    seen.run([("ok",)])
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    assert seen.run([Job("next", ("ok",))]).ends()["next"] == "done"
+
+
+def test_in_this_process(seen):
+    seen.run([("progress", 1), ("fail",), ("exit_with", 3), ("memory_error",), ("ok", "diverged")], workers=0)
+    assert list(seen.ends().values()) == ["done", "failed", "crashed", "oom", "diverged"]
+    assert [key for key, _, _ in seen.lost] == ["job1", "job2", "job3"]
+    assert seen.kinds("job0") == ["started", "progress", "progress", "ended"]
+
+
+def test_without_a_fork_server(seen, monkeypatch):
+    monkeypatch.setattr("vbench.execute.server.forks", lambda: False)
+    assert seen.run([("surroundings", seen.folder), ("segfault",)]).ends() == {
+        "job0": "done",
+        "job1": "crashed",
+    }
+    assert seen.marks()[0][0] == "1"
+
+
+DRIVER = """
+    import json, sys
+    sys.path.insert(0, sys.argv[1])
+    from pathlib import Path
+    from vbench.execute.local import Executor, Job
+    folder = Path(sys.argv[2])
+    print("script", flush=True)
+    executor = Executor("targets:call", workers=2, log_folder=folder)
+    jobs = [Job(f"job{i}", tuple(payload)) for i, payload in enumerate(json.loads(sys.argv[3]))]
+    say = lambda *words: print(json.dumps(words), flush=True)
+    lost = lambda job, *why: say("lost", job.key, *why)
+    try:
+        executor.run(jobs, lambda event: say(event.kind, event.key, event.status), lost)
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(130)
+    assert "torch" not in sys.modules
+"""
+
+
+@contextlib.contextmanager
+def driver(folder, *payloads):
+    """A script without a main guard, in a process group of its own as under a shell."""
+    script = folder / "script.py"
+    script.write_text(textwrap.dedent(DRIVER))
+    command = [sys.executable, str(script), str(HERE), str(folder), json.dumps(payloads, default=str)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        yield process
+        process.kill()
+
+
+def heard(process, kind, count):
+    """Read the driver's lines until ``count`` of a kind have come; pytest's timeout is the limit."""
+    lines = []
+    while sum(line[0] == kind for line in lines) < count:
+        line = process.stdout.readline()
+        assert line, lines
+        lines += [json.loads(line)] if line.startswith("[") else []
+    return lines
+
+
+def waited_for(path, count):
+    while not path.exists() or len(path.read_text().splitlines()) < count:
+        time.sleep(0.02)
+    return [int(line) for line in path.read_text().splitlines()]
+
+
+def test_an_unguarded_script_runs_once(tmp_path):
+    with driver(tmp_path, ["ok"], ["fail"]) as process:
+        lines = process.stdout.read().splitlines()
+        assert process.wait() == 0
+    assert lines.count("script") == 1
+    assert '["ended", "job0", "done"]' in lines
+    assert '["lost", "job1", "failed", "ValueError: boom"]' in lines
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_running_jobs_and_leaves_the_others(tmp_path, number):
+    with driver(tmp_path, ["nap", 60], ["last_word"], ["ok"]) as process:
+        heard(process, "progress", 1)
+        began = time.monotonic()
+        os.killpg(process.pid, number)
+        lines = [json.loads(line) for line in process.stdout]
+        assert process.wait() == (130 if number == signal.SIGINT else -signal.SIGTERM)
+    assert time.monotonic() - began < 5
+    assert ["lost", "job0", "interrupted", f"stopped by {number.name}"] in lines
+    assert ["ended", "job1", "partial"] in lines
+    assert "job2" not in str(lines)
+
+
+def test_a_second_ctrl_c_is_immediate(tmp_path):
+    with driver(tmp_path, ["hang", tmp_path], ["hang", tmp_path]) as process:
+        pids = waited_for(tmp_path / "marks", 2)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+        assert time.monotonic() - began < 2
+    assert all(gone(pid) for pid in pids)
+
+
+def test_no_orphans_when_the_driver_is_killed(tmp_path):
+    with driver(tmp_path, ["hang", tmp_path], ["parent_of", tmp_path, ["nap", 60]]) as process:
+        pids = waited_for(tmp_path / "marks", 2)
+        group = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert all(gone(pid, within=1.0) for pid in pids)
+    left = {child.pid: child.cmdline() for child in group if not gone(child.pid)}
+    assert left == {}

@@ -1,0 +1,1074 @@
+"""Grid files, ``--set`` and mappings: what they mean, and one exact line for whatever is wrong."""
+
+import random
+import re
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.fake_catalogue import CATALOGUE, GRID
+from vbench.grid import Gradients, GridError, LogLikelihood, Measure, Train, read_grid
+
+KEYS = "name, datasets, encoders, decoders, priors, estimators, seeds, train, measure"
+FOLDER = "expected a name for a folder (letters, digits, '.', '_', '-', not starting with '.', at most 80)"
+SEEDS = "expected a number of seeds (1 to 1000000) or a list of distinct integers >= 0"
+ENTRY = "name, name[param=value] or name: {param: value}"
+SMALL = {
+    "datasets": "digits",
+    "encoders": "gaussian",
+    "decoders": "bernoulli",
+    "priors": "standard-normal",
+    "estimators": "iwae",
+}
+
+# what it is, the part of GRID that is replaced (None: all of it), by what, and every line that comes out
+BROKEN = [
+    ("unknown key", "name: quick", "nam: quick", ["g.yaml:1:1: nam: unknown key (did you mean 'name'?)"]),
+    (
+        "unknown key, nothing near",
+        "name: quick",
+        "zzz: 1",
+        [f"g.yaml:1:1: zzz: unknown key (expected one of {KEYS})"],
+    ),
+    (
+        "unknown train key",
+        "steps: 1000",
+        "stepz: 1000",
+        ["g.yaml:13:9: train.stepz: unknown key (did you mean 'steps'?)"],
+    ),
+    (
+        "unknown measure key",
+        "every: 500",
+        "evry: 500",
+        ["g.yaml:15:3: measure.evry: unknown key (did you mean 'every'?)"],
+    ),
+    (
+        "unknown gradients key",
+        "draws: 100",
+        "draw: 100",
+        ["g.yaml:16:15: measure.gradients.draw: unknown key (did you mean 'draws'?)"],
+    ),
+    (
+        "unknown log_likelihood key",
+        "method: iwae",
+        "methd: iwae",
+        ["g.yaml:17:20: measure.log_likelihood.methd: unknown key (did you mean 'method'?)"],
+    ),
+    (
+        "sweep under measure",
+        "every: 500",
+        "sweep: {every: [1]}",
+        [
+            "g.yaml:15:3: measure.sweep: unknown key (expected one of every, samples, data, gradients, log_likelihood)"
+        ],
+    ),
+    ("bad name", "name: quick", "name: ../up", [f"g.yaml:1:7: name: {FOLDER}, not '../up'"]),
+    ("hidden name", "name: quick", "name: .git", [f"g.yaml:1:7: name: {FOLDER}, not '.git'"]),
+    (
+        "long name",
+        "name: quick",
+        "name: " + "a" * 81,
+        [f"g.yaml:1:7: name: {FOLDER}, not 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."],
+    ),
+    ("number as name", "name: quick", "name: 7", [f"g.yaml:1:7: name: {FOLDER}, not 7"]),
+    (
+        "missing axis",
+        "priors: [standard-normal]\n",
+        "",
+        ["g.yaml:1:1: priors: missing, expected the priors to cross"],
+    ),
+    (
+        "empty axis",
+        "priors: [standard-normal]",
+        "priors: []",
+        ["g.yaml:7:1: priors: expected at least one prior"],
+    ),
+    (
+        "null axis",
+        "priors: [standard-normal]",
+        "priors:",
+        ["g.yaml:7:1: priors: expected at least one prior"],
+    ),
+    (
+        "unknown dataset",
+        "[digits]",
+        "[digit]",
+        ["g.yaml:2:12: datasets[0]: unknown dataset 'digit' (did you mean 'digits'?)"],
+    ),
+    (
+        "unknown prior, nothing near",
+        "[standard-normal]",
+        "[zzz]",
+        ["g.yaml:7:10: priors[0]: unknown prior 'zzz' (known: mixture, standard-normal)"],
+    ),
+    (
+        "encoder as decoder",
+        "- bernoulli: {hidden: [64]}",
+        "- gaussian",
+        ["g.yaml:6:5: decoders[0]: unknown decoder 'gaussian' (known: bernoulli)"],
+    ),
+    (
+        "number as entry",
+        "- reparam",
+        "- 5",
+        [f"g.yaml:9:5: estimators[0]: expected an estimator's {ENTRY}, not 5"],
+    ),
+    (
+        "list as entry",
+        "- reparam",
+        "- [reparam]",
+        [f"g.yaml:9:5: estimators[0]: expected an estimator's {ENTRY}, not [reparam]"],
+    ),
+    (
+        "empty entry",
+        "- reparam",
+        "-",
+        [f"g.yaml:9:4: estimators[0]: expected an estimator's {ENTRY}, not null"],
+    ),
+    (
+        "parameters not indented",
+        "- gaussian: {latent: 16, hidden: [64]}",
+        "- gaussian:\n    latent: 16",
+        [
+            f"g.yaml:4:5: encoders[0]: expected an encoder's {ENTRY}, not the keys gaussian, latent (a list of names; parameters indented below theirs)"
+        ],
+    ),
+    (
+        "two names in one entry",
+        "- bernoulli: {hidden: [64]}",
+        "- {bernoulli: null, other: null}",
+        [
+            f"g.yaml:6:5: decoders[0]: expected a decoder's {ENTRY}, not the keys bernoulli, other (a list of names; parameters indented below theirs)"
+        ],
+    ),
+    (
+        "unknown parameter",
+        "latent: 16",
+        "latnt: 16",
+        [
+            "g.yaml:4:16: encoders[0].gaussian.latnt: unknown parameter (did you mean 'latent'?); gaussian takes latent, hidden"
+        ],
+    ),
+    (
+        "unknown parameter of one without any",
+        "- reparam",
+        "- reparam: {k: 1}",
+        ["g.yaml:9:15: estimators[0].reparam.k: unknown parameter; reparam takes none"],
+    ),
+    (
+        "unknown parameter in brackets",
+        "rloo[k=4]",
+        "rloo[j=4]",
+        ["g.yaml:10:5: estimators[1].rloo.j: unknown parameter; rloo takes k"],
+    ),
+    (
+        "bad value in brackets",
+        "rloo[k=4]",
+        "rloo[k=1]",
+        ["g.yaml:10:5: estimators[1].rloo.k: expected an integer >= 2 and <= 64 (samples per datum), not 1"],
+    ),
+    (
+        "value out of limits above",
+        "rloo[k=4]",
+        "rloo[k=65]",
+        ["g.yaml:10:5: estimators[1].rloo.k: expected an integer >= 2 and <= 64 (samples per datum), not 65"],
+    ),
+    (
+        "zero",
+        "latent: 16",
+        "latent: 0",
+        ["g.yaml:4:24: encoders[0].gaussian.latent: expected an integer >= 1 (latent size), not 0"],
+    ),
+    (
+        "text for a number",
+        "latent: 16",
+        "latent: many",
+        ["g.yaml:4:24: encoders[0].gaussian.latent: expected an integer >= 1 (latent size), not 'many'"],
+    ),
+    (
+        "quoted number",
+        "latent: 16",
+        'latent: "16"',
+        ["g.yaml:4:24: encoders[0].gaussian.latent: expected an integer >= 1 (latent size), not '16'"],
+    ),
+    (
+        "float for an integer",
+        "latent: 16",
+        "latent: 16.0",
+        ["g.yaml:4:24: encoders[0].gaussian.latent: expected an integer >= 1 (latent size), not 16.0"],
+    ),
+    (
+        "truth for an integer",
+        "latent: 16",
+        "latent: true",
+        ["g.yaml:4:24: encoders[0].gaussian.latent: expected an integer >= 1 (latent size), not true"],
+    ),
+    (
+        "null for an integer",
+        "latent: 16",
+        "latent:",
+        [
+            "g.yaml:4:16: encoders[0].gaussian.latent:: unknown parameter (did you mean 'latent'?); gaussian takes latent, hidden"
+        ],
+    ),
+    (
+        "list for an integer",
+        "latent: 16",
+        "latent: [16]",
+        ["g.yaml:4:24: encoders[0].gaussian.latent: expected an integer >= 1 (latent size), not [16]"],
+    ),
+    (
+        "number for a list",
+        "hidden: [64]}\ndecoders",
+        "hidden: 64}\ndecoders",
+        [
+            "g.yaml:4:36: encoders[0].gaussian.hidden: expected a list, each an integer >= 1 (widths of the layers), not 64"
+        ],
+    ),
+    (
+        "wrong item",
+        "hidden: [64]}\ndecoders",
+        "hidden: [64, 0]}\ndecoders",
+        [
+            "g.yaml:4:36: encoders[0].gaussian.hidden: expected a list, each an integer >= 1 (widths of the layers), not [64,0]"
+        ],
+    ),
+    (
+        "mapping for a list",
+        "hidden: [64]}\ndecoders",
+        "hidden: {a: 1}}\ndecoders",
+        [
+            "g.yaml:4:36: encoders[0].gaussian.hidden: expected a list, each an integer >= 1 (widths of the layers), not a mapping"
+        ],
+    ),
+    (
+        "parameters are a list",
+        "gaussian: {latent: 16, hidden: [64]}",
+        "gaussian: [16]",
+        ["g.yaml:4:15: encoders[0].gaussian: expected a mapping of parameters, not [16]"],
+    ),
+    (
+        "parameter twice in brackets",
+        "rloo[k=4]",
+        "rloo[k=4,k=5]",
+        ["g.yaml:10:5: estimators[1]: 'rloo[k=4,k=5]': k is given twice"],
+    ),
+    (
+        "bracket not closed",
+        "rloo[k=4]",
+        "rloo[k=4",
+        ["g.yaml:10:5: estimators[1]: 'rloo[k=4': expected ',' or ']' at its end"],
+    ),
+    (
+        "text after the bracket",
+        "rloo[k=4]",
+        "rloo[k=4]x",
+        ["g.yaml:10:5: estimators[1]: 'rloo[k=4]x': expected name[param=value], found 'x' after it"],
+    ),
+    (
+        "empty brackets",
+        "rloo[k=4]",
+        "rloo[]",
+        ["g.yaml:10:5: estimators[1]: 'rloo[]': expected param=value at ']'"],
+    ),
+    (
+        "no value in brackets",
+        "rloo[k=4]",
+        "rloo[k=]",
+        ["g.yaml:10:5: estimators[1]: 'rloo[k=]': expected a value at ']'"],
+    ),
+    (
+        "missing required",
+        "[digits]",
+        "[csv]",
+        [
+            "g.yaml:2:12: datasets[0].csv.path: missing, expected text of at least 1 characters (where the file is)"
+        ],
+    ),
+    (
+        "wrong choice",
+        "optimizer: adam",
+        "optimizer: adamm",
+        [
+            "g.yaml:13:45: train.optimizer: expected one of adam, sgd, rmsprop, adamw, not 'adamm' (did you mean 'adam'?)"
+        ],
+    ),
+    (
+        "wrong fixed-length list",
+        "[standard-normal]",
+        "['mixture[shape=[1]]']",
+        ["g.yaml:7:10: priors[0].mixture.shape: expected a list [an integer, a number], not [1]"],
+    ),
+    (
+        "brackets twice",
+        "- rloo[k=4]",
+        "- rloo[k=4]: {k: 5}",
+        ["g.yaml:10:5: estimators[1]: unknown estimator 'rloo[k=4]' (did you mean 'rloo'?)"],
+    ),
+    (
+        "steps zero",
+        "steps: 1000",
+        "steps: 0",
+        ["g.yaml:13:16: train.steps: expected an integer >= 1 (optimiser steps), not 0"],
+    ),
+    (
+        "lr zero",
+        "lr: 1e-3",
+        "lr: 0",
+        ["g.yaml:13:55: train.lr: expected a number > 0 (learning rate), not 0"],
+    ),
+    (
+        "lr text",
+        "lr: 1e-3",
+        "lr: 1 e-3",
+        ["g.yaml:13:55: train.lr: expected a number > 0 (learning rate), not '1 e-3'"],
+    ),
+    ("lr infinite", "lr: 1e-3", "lr: .inf", ["g.yaml:13:55: train.lr: expected a finite number, not .inf"]),
+    ("lr overflow", "lr: 1e-3", "lr: 1e999", ["g.yaml:13:55: train.lr: expected a finite number, not 1e999"]),
+    (
+        "nan in a list",
+        "hidden: [64]}\ndecoders",
+        "hidden: [.nan]}\ndecoders",
+        ["g.yaml:4:37: encoders[0].gaussian.hidden[0]: expected a finite number, not .nan"],
+    ),
+    (
+        "huge integer",
+        "latent: 16",
+        "latent: 99999999999999999999",
+        [
+            "g.yaml:4:24: encoders[0].gaussian.latent: expected an integer of at most 64 bits, not 99999999999999999999"
+        ],
+    ),
+    (
+        "leading zero",
+        "latent: 16",
+        "latent: 016",
+        [
+            "g.yaml:4:24: encoders[0].gaussian.latent: expected a number without leading zeros (or text in quotes), not 016"
+        ],
+    ),
+    (
+        "train is a list",
+        "train: {steps: 1000, batch: 100, optimizer: adam, lr: 1e-3}",
+        "train: [1000]",
+        ["g.yaml:13:8: train: expected a mapping of steps, batch, optimizer, lr, clip, sweep, not [1000]"],
+    ),
+    (
+        "sweep over nothing",
+        "{k: [1, 5]}",
+        "{}",
+        ["g.yaml:11:19: estimators[2].iwae.sweep: expected lists to cross, as in {k: [...]}"],
+    ),
+    (
+        "sweep over an empty list",
+        "{k: [1, 5]}",
+        "{k: []}",
+        ["g.yaml:11:23: estimators[2].iwae.sweep.k: expected a list of values to cross, not []"],
+    ),
+    (
+        "sweep over a scalar",
+        "{k: [1, 5]}",
+        "{k: 5}",
+        ["g.yaml:11:23: estimators[2].iwae.sweep.k: expected a list of values to cross, not 5"],
+    ),
+    (
+        "sweep of an unknown parameter",
+        "{k: [1, 5]}",
+        "{kk: [1, 5]}",
+        [
+            "g.yaml:11:20: estimators[2].iwae.sweep.kk: unknown parameter (did you mean 'k'?); iwae takes k, beta, learned"
+        ],
+    ),
+    (
+        "sweep with a bad value",
+        "{k: [1, 5]}",
+        "{k: [1, 0]}",
+        ["g.yaml:11:27: estimators[2].iwae.sweep.k[1]: expected an integer >= 1 (samples per datum), not 0"],
+    ),
+    (
+        "given and swept",
+        "{sweep: {k: [1, 5]}}",
+        "{k: 3, sweep: {k: [1, 5]}}",
+        ["g.yaml:11:26: estimators[2].iwae.sweep.k: both given and swept"],
+    ),
+    (
+        "sweep too large",
+        "{k: [1, 5]}",
+        "{k: ["
+        + ", ".join(map(str, range(1, 102)))
+        + "], beta: ["
+        + ", ".join(map(str, range(1, 102)))
+        + "]}",
+        ["g.yaml:11:12: estimators[2].iwae.sweep: 10201 combinations, at most 10000"],
+    ),
+    (
+        "train sweep",
+        "lr: 1e-3",
+        "sweep: {lr: [1e-3, -1]}",
+        ["g.yaml:13:70: train.sweep.lr[1]: expected a number > 0 (learning rate), not -1"],
+    ),
+    ("seeds zero", "seeds: 3", "seeds: 0", [f"g.yaml:12:8: seeds: {SEEDS}, not 0"]),
+    ("seeds twice", "seeds: 3", "seeds: [0, 1, 0]", ["g.yaml:12:15: seeds[2]: 0 is given twice"]),
+    (
+        "negative seed",
+        "seeds: 3",
+        "seeds: [0, -1]",
+        ["g.yaml:12:12: seeds[1]: expected an integer >= 0, not -1"],
+    ),
+    ("seeds truth", "seeds: 3", "seeds: true", [f"g.yaml:12:8: seeds: {SEEDS}, not true"]),
+    ("no seeds", "seeds: 3", "seeds: []", [f"g.yaml:12:8: seeds: {SEEDS}, not []"]),
+    ("seeds of text", "seeds: 3", "seeds: [a]", ["g.yaml:12:9: seeds[0]: expected an integer >= 0, not 'a'"]),
+    ("too many seeds", "seeds: 3", "seeds: 1000001", [f"g.yaml:12:8: seeds: {SEEDS}, not 1000001"]),
+    (
+        "every beyond steps",
+        "every: 500",
+        "every: 2000",
+        ["g.yaml:15:10: measure.every: 2000 is more than train.steps, 1000"],
+    ),
+    (
+        "gradients a number",
+        "gradients: {draws: 100, batches: 4, at: shared}",
+        "gradients: 100",
+        [
+            "g.yaml:16:14: measure.gradients: expected a mapping of draws, batches, batch, at, reference, warmup, not 100"
+        ],
+    ),
+    (
+        "draws one",
+        "draws: 100",
+        "draws: 1",
+        ["g.yaml:16:22: measure.gradients.draws: expected an integer >= 2 (gradient draws per batch), not 1"],
+    ),
+    (
+        "at",
+        "at: shared",
+        "at: share",
+        [
+            "g.yaml:16:43: measure.gradients.at: expected one of shared, own, not 'share' (did you mean 'shared'?)"
+        ],
+    ),
+    (
+        "reference without shared",
+        "at: shared",
+        "at: own, reference: reparam",
+        ["g.yaml:16:59: measure.gradients.reference: only with at: shared"],
+    ),
+    (
+        "unknown reference",
+        "at: shared",
+        "at: shared, reference: reparm",
+        ["g.yaml:16:62: measure.gradients.reference: unknown estimator 'reparm' (did you mean 'reparam'?)"],
+    ),
+    (
+        "wrong reference",
+        "at: shared",
+        "at: shared, reference: 'rloo[k=1]'",
+        [
+            "g.yaml:16:62: measure.gradients.reference.rloo.k: expected an integer >= 2 and <= 64 (samples per datum), not 1"
+        ],
+    ),
+    (
+        "measure is text",
+        "measure:\n",
+        "measure: x\nz:\n",
+        [
+            "g.yaml:14:10: measure: expected a mapping of every, samples, data, gradients, log_likelihood, not 'x'",
+            f"g.yaml:15:1: z: unknown key (expected one of {KEYS})",
+        ],
+    ),
+    ("key twice", "seeds: 3", "seeds: 3\nseeds: 4", ["g.yaml:13:1: seeds: given twice"]),
+    ("key twice deep", "steps: 1000,", "steps: 1000, steps: 1,", ["g.yaml:13:22: train.steps: given twice"]),
+    ("tag", "seeds: 3", "seeds: !!int 3", ["g.yaml:12:8: seeds: tags (!...) have no meaning in a grid"]),
+    (
+        "tag of python",
+        "seeds: 3",
+        "seeds: !!python/object/apply:os.system [ls]",
+        ["g.yaml:12:8: seeds: tags (!...) have no meaning in a grid"],
+    ),
+    (
+        "merge key",
+        "latent: 16",
+        "<<: {latent: 16}",
+        ["g.yaml:4:16: encoders[0].gaussian.<<: merge keys (<<) are not part of YAML 1.2"],
+    ),
+    ("undefined alias", "seeds: 3", "seeds: *n", ["g.yaml:12:8: alias *n is not defined"]),
+    ("alias in itself", "seeds: 3", "seeds: &n [*n]", ["g.yaml:12:12: alias *n cannot be used here"]),
+    ("alias as key", "seeds: 3", "seeds: &n 3\n*n : 1", ["g.yaml:13:1: alias *n cannot be used here"]),
+    ("list as key", "seeds: 3", "? [1]\n: 3", ["g.yaml:12:3: expected a word as a key"]),
+    (
+        "flow brackets",
+        "- rloo[k=4]\n",
+        "- [rloo[k=4], reparam]\n",
+        ['g.yaml:10:10: name[param=value] inside [ ] needs quotes, as in "iwae[k=5]", or a line of its own'],
+    ),
+    (
+        "flow brackets in a mapping",
+        "latent: 16",
+        "latent: x[1]",
+        ['g.yaml:4:25: name[param=value] inside { } needs quotes, as in "iwae[k=5]", or a line of its own'],
+    ),
+    ("tab", "  - reparam", "\t- reparam", ["g.yaml:9:1: not YAML: a tab where YAML wants spaces"]),
+    ("unclosed quote", "name: quick", "name: 'quick", ["g.yaml:1:7: not YAML: a quote that is never closed"]),
+    (
+        "unclosed list",
+        "[digits]",
+        "[digits",
+        ["g.yaml:3:9: not YAML: expected ',' or ']', but got ':' (for the bracket at 2:11)"],
+    ),
+    (
+        "colon",
+        "name: quick",
+        "name: quick: er",
+        ["g.yaml:1:12: not YAML: mapping values are not allowed here"],
+    ),
+    (
+        "indentation",
+        "  - rloo[k=4]",
+        "   - rloo[k=4]",
+        [
+            "g.yaml:9:5: estimators[0]: 'reparam - rloo[k=4]': expected name[param=value], found '- rloo[k=4]' after it"
+        ],
+    ),
+    (
+        "second document",
+        "seeds: 3",
+        "---\nseeds: 3",
+        ["g.yaml:12:1: expected one document, found a second one"],
+    ),
+    ("YAML 1.1", "name: quick", "%YAML 1.1\n---\nname: quick", ["g.yaml:2:1: expected YAML 1.2"]),
+    (
+        "escape",
+        "name: quick",
+        'name: "\\U00110000"',
+        ["g.yaml:1:1: not YAML, from here on: chr() arg not in range(0x110000)"],
+    ),
+    ("surrogate", "name: quick", 'name: "\\uD800"', ["g.yaml:1:7: expected text that is valid Unicode"]),
+    (
+        "control character",
+        "name: quick",
+        "name: qui\x07ck",
+        ["g.yaml:1:10: character U+0007 cannot stand in a grid"],
+    ),
+    ("deep", "latent: 16", "latent: " + "[" * 60 + "]" * 60, ["g.yaml:4:70: nested deeper than 50 levels"]),
+    ("empty", None, "", [f"g.yaml:1:1: expected a mapping of {KEYS}, not an empty file"]),
+    ("comment only", None, "# nothing\n", [f"g.yaml:1:1: expected a mapping of {KEYS}, not an empty file"]),
+    ("a list", None, "- digits\n", [f"g.yaml:1:1: expected a mapping of {KEYS}, not [digits]"]),
+    ("a word", None, "digits\n", [f"g.yaml:1:1: expected a mapping of {KEYS}, not 'digits'"]),
+]
+
+
+@pytest.fixture
+def grid_file(tmp_path):
+    file = tmp_path / "grid.yaml"
+    file.write_text(GRID, "utf-8")
+    return file
+
+
+def lines_of(source, *overrides, where="g.yaml"):
+    with pytest.raises(GridError) as caught:
+        read_grid(source, CATALOGUE, overrides, where=where)
+    return caught.value.lines
+
+
+def texts(choices):
+    return [str(choice) for choice in choices]
+
+
+# what is read ----------------------------------------------------------------------------------------------------
+
+
+def test_reads_the_design_s_grid(grid_file):
+    grid = read_grid(grid_file, CATALOGUE)
+    assert grid.name == "quick"
+    assert texts(grid.datasets) == ["digits"]
+    assert texts(grid.encoders) == ["gaussian[latent=16,hidden=[64]]"]
+    assert texts(grid.decoders) == ["bernoulli[hidden=[64]]"]
+    assert texts(grid.priors) == ["standard-normal"]
+    assert texts(grid.estimators) == ["reparam", "rloo[k=4]", "iwae[k=1]", "iwae[k=5]"]
+    assert grid.seeds == (0, 1, 2)
+    assert grid.trains == (Train(steps=1000, batch=100, optimizer="adam", lr=1e-3),)
+    assert grid.measure == Measure(
+        every=500,
+        gradients=Gradients(draws=100, batches=4, at="shared"),
+        log_likelihood=LogLikelihood(method="iwae", k=500),
+    )
+    assert grid.source == GRID
+    assert grid.size == len(list(grid.cells())) == 12
+
+
+def test_everything_but_the_axes_may_be_left_out():
+    grid = read_grid(SMALL, CATALOGUE)
+    assert (grid.name, grid.seeds, grid.trains, grid.measure) == ("grid", (0,), (Train(),), Measure())
+    assert grid.size == 1
+
+
+def test_a_mapping_says_the_same_as_a_file(grid_file):
+    file = read_grid(grid_file, CATALOGUE)
+    mapping = read_grid(YAML(typ="safe", pure=True).load(GRID), CATALOGUE)
+    assert replace(mapping, source="") == replace(file, source="")
+    assert {cell.key("d") for cell in mapping.cells()} == {cell.key("d") for cell in file.cells()}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "- rloo[k=4]",
+        "- 'rloo[k=4]'",
+        "- rloo: {k: 4}",
+        "- rloo:\n      k: 4",
+        "- {rloo: {k: 4}}",
+        "- rloo[ k = 4 ]",
+    ],
+)
+def test_spellings_of_an_entry(grid_file, entry):
+    grid_file.write_text(GRID.replace("- rloo[k=4]", entry), "utf-8")
+    assert texts(read_grid(grid_file, CATALOGUE).estimators)[1] == "rloo[k=4]"
+
+
+@pytest.mark.parametrize(
+    "entry", ["'rloo[k=4]'", "rloo[k=4]", "{rloo: {k: 4}}", "[rloo: {k: 4}]", "['rloo[k=4]']"]
+)
+def test_spellings_of_a_single_entry(grid_file, entry):
+    text = re.sub(r"estimators:\n(  .*\n)+", f"estimators: {entry}\n", GRID)
+    grid_file.write_text(text, "utf-8")
+    assert texts(read_grid(grid_file, CATALOGUE).estimators) == ["rloo[k=4]"]
+
+
+def test_anchors_are_shared_parts(grid_file):
+    text = GRID.replace("hidden: [64]}\ndecoders", "hidden: &h [32]}\ndecoders").replace(
+        "bernoulli: {hidden: [64]}", "bernoulli: {hidden: *h}"
+    )
+    grid_file.write_text(text, "utf-8")
+    assert texts(read_grid(grid_file, CATALOGUE).decoders) == ["bernoulli[hidden=[32]]"]
+
+
+def test_sweeps_cross_only_what_stands_under_them():
+    entry = {"iwae": {"learned": True, "sweep": {"k": [1, 5], "beta": [1, 2]}}}
+    grid = read_grid(SMALL | {"estimators": [entry, "reparam"]}, CATALOGUE)
+    assert texts(grid.estimators) == [
+        f"iwae[k={k},beta={beta},learned=true]" for k in (1, 5) for beta in (1.0, 2.0)
+    ] + ["reparam"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "read"), [(1, (0,)), (4, (0, 1, 2, 3)), ([7, 3], (7, 3)), ([2**63 - 1], (2**63 - 1,))]
+)
+def test_seeds(seeds, read):
+    assert read_grid(SMALL | {"seeds": seeds}, CATALOGUE).seeds == read
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("my-study/grid.yaml", "my-study"),
+        ("x/lr-sweep.yaml", "lr-sweep"),
+        ("s.1/grid.yml", "s.1"),
+        ("x/a.b.yaml", "a.b"),
+    ],
+)
+def test_name_comes_from_the_file(tmp_path, path, name):
+    file = tmp_path / path
+    file.parent.mkdir()
+    file.write_text(GRID.replace("name: quick\n", ""), "utf-8")
+    assert read_grid(file, CATALOGUE).name == name
+    assert read_grid(str(file), CATALOGUE).name == name
+
+
+def test_name_from_here(tmp_path, monkeypatch):
+    (tmp_path / "study").mkdir()
+    monkeypatch.chdir(tmp_path / "study")
+    Path("grid.yaml").write_text(GRID.replace("name: quick\n", ""), "utf-8")
+    assert read_grid("grid.yaml", CATALOGUE).name == "study"
+
+
+def test_name_that_the_file_cannot_give(tmp_path):
+    file = tmp_path / "my grid.yaml"
+    file.write_text(GRID.replace("name: quick\n", ""), "utf-8")
+    assert lines_of(file) == [f"g.yaml:1:1: name: the file's name gives none; {FOLDER}, not 'my grid'"]
+    assert read_grid(file, CATALOGUE, ["name=mine"]).name == "mine"
+
+
+# what is wrong ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lines"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN]
+)
+def test_broken_grid(tmp_path, old, new, lines):
+    assert old is None or GRID.count(old) == 1
+    file = tmp_path / "grid.yaml"
+    file.write_text(new if old is None else GRID.replace(old, new), "utf-8")
+    assert lines_of(file) == lines
+
+
+def test_all_problems_come_at_once_in_order(tmp_path):
+    file = tmp_path / "grid.yaml"
+    file.write_text(
+        "seeds: 0\nzz: 1\ndatasets: [digit, csv]\nencoders: [gaussian: {latent: 0, x: .inf}]\nseeds: 2\n"
+    )
+    assert lines_of(file) == [
+        "g.yaml:1:1: decoders: missing, expected the decoders to cross",
+        "g.yaml:1:1: priors: missing, expected the priors to cross",
+        "g.yaml:1:1: estimators: missing, expected the estimators to cross",
+        f"g.yaml:1:8: seeds: {SEEDS}, not 0",
+        f"g.yaml:2:1: zz: unknown key (expected one of {KEYS})",
+        "g.yaml:3:12: datasets[0]: unknown dataset 'digit' (did you mean 'digits'?)",
+        "g.yaml:3:19: datasets[1].csv.path: missing, expected text of at least 1 characters (where the file is)",
+        "g.yaml:4:32: encoders[0].gaussian.latent: expected an integer >= 1 (latent size), not 0",
+        "g.yaml:4:35: encoders[0].gaussian.x: unknown parameter; gaussian takes latent, hidden",
+        "g.yaml:4:38: encoders[0].gaussian.x: expected a finite number, not .inf",
+        "g.yaml:5:1: seeds: given twice",
+    ]
+
+
+def test_problems_of_a_mapping_name_the_key():
+    tree = SMALL | {"estimators": ["iwae", {"iwae": {"k": 0}}], "trian": {}, "seeds": [1, 1]}
+    lines = [
+        "estimators[1].iwae.k: expected an integer >= 1 (samples per datum), not 0",
+        "trian: unknown key (did you mean 'train'?)",
+        "seeds[1]: 1 is given twice",
+    ]
+    assert lines_of(tree, where=None) == lines
+    assert lines_of(tree, where="run()") == [f"run(): {line}" for line in lines]
+
+
+def test_files_that_are_none(tmp_path):
+    missing = tmp_path / "no.yaml"
+    assert lines_of(missing, where=None) == [f"{missing}: no such file"]
+    assert lines_of(missing) == ["g.yaml: no such file"]
+    assert lines_of(tmp_path) == [f"g.yaml: a folder, expected a grid file such as {tmp_path / 'grid.yaml'}"]
+    assert lines_of("a\0b", where=None) == [r"a\x00b: cannot be read (embedded null byte)"]
+    assert lines_of("two\nlines.yaml", where=None) == [r"two\nlines.yaml: no such file"]
+    assert lines_of(missing / "x", where="g.yaml")[0].startswith("g.yaml: ")
+
+
+def test_files_that_are_no_text(tmp_path):
+    file = tmp_path / "grid.yaml"
+    file.write_bytes(GRID.encode().replace(b"quick", b"qu\xefck"))
+    assert lines_of(file) == ["g.yaml:1:9: not UTF-8 (byte 0xef)"]
+    file.write_bytes(GRID.encode("utf-16"))
+    assert lines_of(file) == ["g.yaml:1:1: not UTF-8 (byte 0xff)"]
+    file.write_bytes(b"#" * (1 << 20) + b"#")
+    assert lines_of(file) == ["g.yaml: larger than 1 MiB, too large for a grid"]
+
+
+def test_a_path_s_own_name_stands_in_front(grid_file):
+    grid_file.write_text(GRID.replace("seeds: 3", "seeds: 0"), "utf-8")
+    assert lines_of(grid_file, where=None)[0].startswith(f"{grid_file}:12:8: seeds: ")
+
+
+def test_a_long_axis_is_refused(tmp_path):
+    sweep = {"iwae": {"sweep": {"k": list(range(1, 6001))}}}
+    again = {"rloo": {"sweep": {"k": [2]}}}
+    assert read_grid(SMALL | {"estimators": [sweep, again]}, CATALOGUE).size == 6001
+    other = {"iwae": {"learned": True, "sweep": {"k": list(range(1, 6001))}}}
+    assert lines_of(SMALL | {"estimators": [sweep, other]}, where=None) == [
+        "estimators: more than 10000 entries"
+    ]
+
+
+def test_what_is_printed_cannot_steer_a_terminal(tmp_path):
+    file = tmp_path / "grid.yaml"
+    file.write_text(GRID.replace("name: quick", r'"na\em\nx": 1'), "utf-8")
+    assert lines_of(file) == [rf"g.yaml:1:1: na\x1bm\nx: unknown key (expected one of {KEYS})"]
+
+
+# --set -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "attribute", "read"),
+    [
+        ("train.steps=700", "trains", (Train(steps=700),)),
+        ("train.lr = 1e-4 ", "trains", (Train(lr=1e-4),)),
+        ("train.clip=null", "trains", (Train(),)),
+        ("train={steps: 600, batch: 3}", "trains", (Train(steps=600, batch=3),)),
+        ("train.sweep.clip=[1, null]", "trains", (Train(clip=1.0), Train())),
+        ("seeds=[0,1]", "seeds", (0, 1)),
+        ("seeds=[ 5 ]", "seeds", (5,)),
+        ("seeds=2", "seeds", (0, 1)),
+        ("seeds=", "seeds", (0,)),
+        ("name=other", "name", "other"),
+        ("estimators=[iwae[k=7], reparam]", "estimators", ["iwae[k=7]", "reparam"]),
+        ("estimators=[iwae[k=7,beta=2],'rloo[k=3]',]", "estimators", ["iwae[k=7,beta=2.0]", "rloo[k=3]"]),
+        ("estimators=iwae[k=7]", "estimators", ["iwae[k=7]"]),
+        ("estimators=iwae", "estimators", ["iwae"]),
+        ("estimators=[{iwae: {sweep: {k: [1, 2]}}}, rloo]", "estimators", ["iwae[k=1]", "iwae[k=2]", "rloo"]),
+        ("estimators={iwae: {k: 7}}", "estimators", ["iwae[k=7]"]),
+        ("encoders=gaussian[hidden=[8,4],latent=2]", "encoders", ["gaussian[latent=2,hidden=[8,4]]"]),
+        ("estimators=[renyi[note='a, b']]", "estimators", ['renyi[note="a, b"]']),
+        ("measure=null", "measure", Measure()),
+        ("measure={every: 1}", "measure", Measure(every=1)),
+    ],
+)
+def test_override(grid_file, override, attribute, read):
+    grid = read_grid(grid_file, CATALOGUE, [override])
+    found = getattr(grid, attribute)
+    assert (texts(found) if isinstance(read, list) else found) == read
+    before = read_grid(grid_file, CATALOGUE)
+    changed = {attribute, "source", "swept"}
+    for name in ("name", "datasets", "encoders", "estimators", "seeds", "trains", "measure"):
+        assert name in changed or getattr(grid, name) == getattr(before, name)
+
+
+def test_override_deep_in_the_grid(grid_file):
+    grid = read_grid(grid_file, CATALOGUE, ["measure.gradients.draws=10", "measure.log_likelihood=null"])
+    assert grid.measure == Measure(every=500, gradients=Gradients(draws=10, batches=4, at="shared"))
+
+
+def test_override_makes_what_is_missing():
+    grid = read_grid(SMALL, CATALOGUE, ["measure.gradients.draws=10"])
+    assert grid.measure == Measure(gradients=Gradients(draws=10))
+
+
+def test_the_last_override_wins(grid_file):
+    grid = read_grid(grid_file, CATALOGUE, ["train.steps=600", "train={steps: 700}", "train.batch=3"])
+    assert grid.trains == (Train(steps=700, batch=3),)
+
+
+def test_override_mends_what_was_wrong(grid_file):
+    grid_file.write_text(GRID.replace("lr: 1e-3", "lr: 0"), "utf-8")
+    assert read_grid(grid_file, CATALOGUE, ["train.lr=1"]).trains[0].lr == 1.0
+
+
+@pytest.mark.parametrize(
+    ("override", "problems"),
+    [
+        ("train.stepz=3", ["train.stepz: unknown key (did you mean 'steps'?)"]),
+        ("trian.steps=3", ["trian: unknown key (did you mean 'train'?)"]),
+        ("train.steps=x", ["train.steps: expected an integer >= 1 (optimiser steps), not 'x'"]),
+        ("train.steps='3'", ["train.steps: expected an integer >= 1 (optimiser steps), not '3'"]),
+        ("train.lr=.inf", ["expected a finite number, not .inf"]),
+        ("train=[]", ["train: expected a mapping of steps, batch, optimizer, lr, clip, sweep, not []"]),
+        ("train.lr=*a", ["alias *a is not defined"]),
+        ("train.lr=1\n---\n2", ["expected one document, found a second one"]),
+        ("foo", ["expected key=value, such as train.steps=10"]),
+        ("=3", ["expected key=value, such as train.steps=10"]),
+        ("train.=3", ["expected key=value, such as train.steps=10"]),
+        ("name.x=3", ["name.x: name holds no keys to set"]),
+        ("name=a b", [f"name: {FOLDER}, not 'a b'"]),
+        ("seeds=[0,0]", ["seeds[1]: 0 is given twice"]),
+        ("seeds=[a", ["not YAML: expected ',' or ']', but got '<stream end>' (for the bracket at 1:1)"]),
+        ("priors=", ["priors: expected at least one prior"]),
+        ("priors=[]", ["priors: expected at least one prior"]),
+        ("measure.every=5000", ["measure.every: 5000 is more than train.steps, 1000"]),
+        (
+            "estimators=[iwae[k=0], reparm]",
+            [
+                "estimators[0].iwae.k: expected an integer >= 1 (samples per datum), not 0",
+                "estimators[1]: unknown estimator 'reparm' (did you mean 'reparam'?)",
+            ],
+        ),
+        ("estimators=[iwae[k=], rloo]", ["estimators[0]: 'iwae[k=]': expected a value at ']'"]),
+        ("encoders=[[gaussian]]", [f"encoders[0]: expected an encoder's {ENTRY}, not [gaussian]"]),
+    ],
+)
+def test_wrong_override(grid_file, override, problems):
+    shown = override.replace("\n", r"\n")
+    assert lines_of(grid_file, override) == [f"--set {shown}: {problem}" for problem in problems]
+
+
+def test_problems_of_overrides_come_last_and_in_order(grid_file):
+    grid_file.write_text(GRID.replace("seeds: 3", "seeds: 0"), "utf-8")
+    assert lines_of(grid_file, "zzz", "train.steps=0") == [
+        f"g.yaml:12:8: seeds: {SEEDS}, not 0",
+        "--set zzz: expected key=value, such as train.steps=10",
+        "--set train.steps=0: train.steps: expected an integer >= 1 (optimiser steps), not 0",
+    ]
+
+
+def test_an_endless_override_ends(grid_file):
+    assert lines_of(grid_file, "seeds=" + "[" * 20_000 + "]" * 20_000)[0].endswith(
+        "nested deeper than 50 levels"
+    )
+
+
+# the text kept beside the results --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["train.steps=700"],
+        ["estimators=[iwae[k=7], {rloo: {sweep: {k: [2, 3]}}}, renyi[note='a: b # c']]"],
+        ["train.sweep.clip=[1, null]", "name=x", "measure={}"],
+        ['priors=[mixture[tag="\\u0007 é",shape=[1,2]]]', "datasets=csv[path=/a]"],
+        ["# odd\n name=1", "name=y"][1:],
+    ],
+)
+def test_source_reads_back(grid_file, tmp_path, overrides):
+    grid = read_grid(grid_file, CATALOGUE, overrides)
+    again = tmp_path / "again.yaml"
+    again.write_text(grid.source, "utf-8")
+    assert replace(read_grid(again, CATALOGUE), source="") == replace(grid, source="")
+    assert grid.source.startswith(f"# --set {overrides[0]}\n" if overrides else GRID)
+
+
+def test_source_of_a_mapping_reads_back(tmp_path):
+    tree = SMALL | {"estimators": [{"iwae": {"k": 3}}, "renyi[note='a, b']"], "seeds": (3, 4)}
+    grid = read_grid(tree, CATALOGUE)
+    again = tmp_path / "other-name.yaml"
+    again.write_text(grid.source, "utf-8")
+    assert replace(read_grid(again, CATALOGUE), source="") == replace(grid, source="")
+
+
+# mutations -------------------------------------------------------------------------------------------------------
+
+WORDS = [
+    "sweep:",
+    "{}",
+    "[]",
+    "iwae[k=5]",
+    "rloo",
+    "gaussian",
+    "seeds:",
+    "train:",
+    "measure:",
+    "-",
+    "null",
+    "~",
+    ".inf",
+    "1e-3",
+    "0",
+    "-1",
+    "true",
+    '"5"',
+    "''",
+    "&",
+    "*",
+    "&a",
+    "*a\n!!int",
+    "!",
+    "?",
+    ":",
+    ",",
+    "{",
+    "}",
+    "[",
+    "]",
+    "#",
+    "|",
+    ">",
+    "%",
+    "@",
+    "`",
+    "---",
+    "...",
+    "<<",
+    "\t",
+    "<<:",
+    "hidden",
+    "latent",
+    "k:",
+    "[1,",
+    "{a:",
+    "2.5",
+    "1e999",
+    "017",
+    "é",
+    "\x07",
+]
+
+
+def mutated(source: random.Random) -> str:
+    text = GRID
+    for _ in range(source.randint(1, 4)):
+        lines = text.split("\n")
+        line, at = source.randrange(len(lines)), source.randrange(len(text) + 1)
+        match source.randrange(8):
+            case 0:
+                text = text[:at] + text[at + source.randint(1, 4) :]
+            case 1:
+                text = text[:at] + source.choice(WORDS) + text[at:]
+            case 2:
+                text = (
+                    text[:at]
+                    + chr(source.choice([9, 10, 32, 34, 39, 44, 45, 58, 91, 93, 123, 125]))
+                    + text[at + 1 :]
+                )
+            case 3:
+                text = "\n".join([*lines[:line], *lines[line + 1 :]])
+            case 4:
+                text = "\n".join([*lines[: line + 1], *lines[line:]])
+            case 5:
+                lines[line] = " " * source.randint(0, 5) + lines[line].lstrip()
+                text = "\n".join(lines)
+            case 6:
+                parts = re.split(r"(\W+)", text)
+                parts[source.randrange(len(parts))] = source.choice(WORDS)
+                text = "".join(parts)
+            case 7:
+                text = text[:at]
+    return text
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_mutated_grids_are_read_or_explained(tmp_path, block):
+    source = random.Random(block)
+    file = tmp_path / "grid.yaml"
+    outcomes = {"read": 0, "refused": 0}
+    slowest = 0.0
+    for _ in range(500):
+        text = mutated(source)
+        file.write_bytes(text.encode())
+        start = time.perf_counter()
+        try:
+            grid = read_grid(file, CATALOGUE, where="g.yaml")
+        except GridError as error:
+            outcomes["refused"] += 1
+            assert error.lines, text
+            for line in error.lines:
+                assert re.match(r"g\.yaml:\d+:\d+: \S", line), (line, text)
+                assert line.isprintable(), text
+                row, column = map(int, line.split(":")[1:3])
+                rows = text.splitlines() or [""]
+                assert 1 <= row <= len(rows) + 1, (line, text)
+                assert 1 <= column <= max(map(len, rows)) + 1, (line, text)
+        else:
+            outcomes["read"] += 1
+            # nothing that was written is silently left out
+            plain = YAML(typ="safe", pure=True).load(text)
+            assert set(plain) <= set(KEYS.split(", ")), text
+            assert isinstance(next(grid.cells()).key("d"), str)
+            assert grid.source == text
+        slowest = max(slowest, time.perf_counter() - start)
+    assert min(outcomes.values()) > 20, outcomes
+    assert slowest < 1
+
+
+def test_mutated_bytes_are_read_or_explained(tmp_path):
+    source = random.Random(9)
+    file = tmp_path / "grid.yaml"
+    for _ in range(300):
+        data = bytearray(GRID.encode())
+        for _ in range(source.randint(1, 3)):
+            data[source.randrange(len(data))] = source.randrange(256)
+        file.write_bytes(bytes(data))
+        try:
+            read_grid(file, CATALOGUE, where="g.yaml")
+        except GridError as error:
+            assert all(re.match(r"g\.yaml:\d+:\d+: \S", line) for line in error.lines), bytes(data)
+
+
+# cost ------------------------------------------------------------------------------------------------------------
+
+
+def test_reading_loads_neither_torch_nor_pandas_nor_plugins():
+    code = "import sys, vbench.grid; print([m for m in sys.modules if m.partition('.')[0] in sys.argv[1:]])"
+    heavy = ["torch", "pandas", "numpy", "scipy", "sklearn", "pluggy"]
+    done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_reading_is_quick(grid_file):
+    read_grid(grid_file, CATALOGUE)
+    start = time.perf_counter()
+    for _ in range(10):
+        read_grid(grid_file, CATALOGUE)
+    assert (time.perf_counter() - start) / 10 < 0.1

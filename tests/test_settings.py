@@ -1,0 +1,146 @@
+"""Defaults and limits of ``train`` and ``measure``."""
+
+import pytest
+from pydantic import ValidationError
+
+from tests.fake_catalogue import CATALOGUE
+from vbench.positions import GridError, Problems, from_python
+from vbench.settings import Gradients, LogLikelihood, Measure, Train, read_measure, read_trains
+
+
+def trains(tree):
+    problems = Problems()
+    found = read_trains(from_python(tree, "", problems), "train", problems)
+    problems.finish()
+    return found
+
+
+def measure(tree, *trains):
+    problems = Problems()
+    found = read_measure(
+        from_python(tree, "", problems), list(trains) or [Train()], CATALOGUE, "measure", problems
+    )
+    problems.finish()
+    return found
+
+
+def test_defaults():
+    assert Train().model_dump() == {
+        "steps": 1000,
+        "batch": 100,
+        "optimizer": "adam",
+        "lr": 1e-3,
+        "clip": None,
+    }
+    assert Measure().model_dump() == {
+        "every": None,
+        "samples": 16,
+        "data": None,
+        "gradients": None,
+        "log_likelihood": None,
+    }
+    assert Gradients().model_dump() == {
+        "draws": 100,
+        "batches": 4,
+        "batch": None,
+        "at": "own",
+        "reference": None,
+        "warmup": 200,
+    }
+    assert LogLikelihood().model_dump() == {"method": "iwae", "k": 500}
+
+
+@pytest.mark.parametrize("empty", [None, {}])
+def test_nothing_written_is_the_defaults(empty):
+    assert trains(empty) == ([Train()], ())
+    assert measure(empty) == Measure()
+
+
+def test_empty_mappings_ask_for_the_defaults():
+    found = measure({"gradients": {}, "log_likelihood": {}})
+    assert found == Measure(gradients=Gradients(), log_likelihood=LogLikelihood())
+    assert measure({"gradients": None, "log_likelihood": None}) == Measure()
+
+
+def test_read():
+    (train,), swept = trains({"steps": 5, "batch": 2, "optimizer": "sgd", "lr": 1, "clip": 2})
+    assert train == Train(steps=5, batch=2, optimizer="sgd", lr=1.0, clip=2.0)
+    assert repr(train.lr) == "1.0"
+    assert swept == ()
+
+
+def test_sweep_is_crossed_and_named_in_the_order_of_the_fields():
+    found, swept = trains({"sweep": {"lr": [1e-3, 1e-4], "batch": [1, 2]}})
+    assert [(train.lr, train.batch) for train in found] == [(1e-3, 1), (1e-3, 2), (1e-4, 1), (1e-4, 2)]
+    assert swept == ("batch", "lr")
+
+
+@pytest.mark.parametrize(
+    ("model", "values"),
+    [
+        (Train, {"steps": 0}),
+        (Train, {"steps": True}),
+        (Train, {"steps": "5"}),
+        (Train, {"steps": 5.0}),
+        (Train, {"batch": 0}),
+        (Train, {"lr": 0.0}),
+        (Train, {"lr": float("inf")}),
+        (Train, {"clip": 0.0}),
+        (Train, {"optimizer": "lion"}),
+        (Train, {"stepz": 1}),
+        (Gradients, {"draws": 1}),
+        (Gradients, {"batches": 0}),
+        (Gradients, {"batch": 0}),
+        (Gradients, {"warmup": -1}),
+        (Gradients, {"at": "here"}),
+        (LogLikelihood, {"k": 0}),
+        (LogLikelihood, {"method": "ais"}),
+        (Measure, {"every": 0}),
+        (Measure, {"samples": 0}),
+        (Measure, {"data": 0}),
+    ],
+)
+def test_models_and_reader_hold_the_same_limits(model, values):
+    with pytest.raises(ValidationError):
+        model(**values)
+    read, tree = {
+        Train: (trains, values),
+        Measure: (measure, values),
+        Gradients: (measure, {"gradients": values}),
+        LogLikelihood: (measure, {"log_likelihood": values}),
+    }[model]
+    with pytest.raises(GridError) as caught:
+        read(tree)
+    assert len(caught.value.lines) == 1
+
+
+def test_models_are_frozen():
+    with pytest.raises(ValidationError):
+        Train().steps = 3
+    assert hash(Train()) == hash(Train())
+
+
+@pytest.mark.parametrize(
+    ("every", "last", "steps"),
+    [(None, 10, (10,)), (3, 10, (3, 6, 9, 10)), (5, 10, (5, 10)), (10, 10, (10,)), (1, 3, (1, 2, 3))],
+)
+def test_steps(every, last, steps):
+    assert Measure(every=every).steps(last) == steps
+
+
+def test_reference_is_written_out_in_full():
+    for text in ("iwae", "iwae[k=5]", "iwae[ k = 5 ]"):
+        found = measure({"gradients": {"at": "shared", "reference": text}})
+        assert found.gradients.reference == "iwae[k=5,beta=1.0,learned=false]"
+    assert measure({"gradients": {"at": "shared"}}).gradients.reference is None
+
+
+def test_reference_only_where_it_is_shared():
+    with pytest.raises(GridError, match=r"\Ameasure\.gradients\.reference: only with at: shared\Z"):
+        measure({"gradients": {"reference": "iwae"}})
+
+
+def test_every_reaches_no_further_than_the_shortest_training():
+    assert measure({"every": 10}, Train(steps=10))
+    with pytest.raises(GridError, match=r"\Ameasure\.every: 11 is more than train\.steps, 10\Z"):
+        measure({"every": 11}, Train(steps=20), Train(steps=10))
