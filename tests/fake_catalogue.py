@@ -29,7 +29,7 @@ def _parameter(name: str, annotation: Any, default: Any = NO_DEFAULT) -> Paramet
 _WIDTHS = (Annotated[Sequence[Annotated[int, Ge(1)]], "widths of the layers"], (200, 200))
 _ALL = [
     component("dataset", "digits", binarization=(Literal["dynamic", "static"], "dynamic")),
-    component("dataset", "csv", path=(Annotated[str, MinLen(1), "where the file is"],), scale=(float, 1)),
+    component("dataset", "csv", path=(Annotated[str, MinLen(1), "the file"],), scale=(float, 1)),
     component("encoder", "gaussian", latent=(Annotated[int, Ge(1), "latent size"], 50), hidden=_WIDTHS),
     component("encoder", "bernoulli", latent=(Annotated[int, Ge(1)], 200)),
     component("decoder", "bernoulli", hidden=_WIDTHS, activation=(Literal["relu", "tanh"], "tanh")),

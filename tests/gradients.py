@@ -1,8 +1,8 @@
 """Is a gradient estimate right? n independent replicates against an exact gradient, with a stated error rate.
 
-Each part (encoder, decoder, prior) and the value are judged apart. A verdict spends half of alpha on Hotelling's T^2 of
-the mean vector (any wrong direction) and half on a z-test of the scale r = <mean, g*> / |g*|^2 (a wrong factor, which T^2
-sees last). Directions without variance must agree exactly.
+Each part (encoder, decoder, prior) and the value are judged apart. A verdict spends half of alpha on
+Hotelling's T^2 of the mean vector (any wrong direction) and half on a z-test of the scale
+r = <mean, g*> / |g*|^2 (a wrong factor, which T^2 sees last). Directions without variance must agree exactly.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,9 @@ class Replicates:
 
     def part(self, name: str) -> Tensor:
         """All coordinates of one part, ``[n, p]``."""
-        return torch.cat([g.flatten(1) for key, g in self.gradients.items() if key.startswith(f"model.{name}.")], 1)
+        return torch.cat(
+            [g.flatten(1) for key, g in self.gradients.items() if key.startswith(f"model.{name}.")], 1
+        )
 
 
 def keys(n: int, seed: int = 0) -> Tensor:
@@ -64,7 +66,9 @@ def replicate(model: Model, estimator: Estimator, batch: Batch, n: int = 4096, s
     lanes = vmap(gradient_function(model, estimator, batch), randomness="error")
     chunks = [lanes(chunk) for chunk in keys(n, seed).split(2048)]
     names = chunks[0][0]
-    return Replicates({k: torch.cat([g[k] for g, _ in chunks]) for k in names}, torch.cat([v for _, v in chunks]))
+    return Replicates(
+        {k: torch.cat([g[k] for g, _ in chunks]) for k in names}, torch.cat([v for _, v in chunks])
+    )
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class Verdict:
 
 def judge(samples: Tensor, truth: Tensor) -> Verdict:
     """Whether the mean of ``samples [n, p]`` may be ``truth [p]``."""
-    n, size = samples.shape
+    n = len(samples)
     error = samples.mean(0) - truth
     length = float(truth.norm())
     tolerance = 1e-6 * max(length, 1e-3)

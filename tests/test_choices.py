@@ -156,9 +156,7 @@ def test_where_stands_in_front():
 def test_missing_parameter():
     with pytest.raises(GridError) as caught:
         parse("csv", "dataset")
-    assert caught.value.lines == [
-        "dataset.csv.path: missing, expected text of at least 1 characters (where the file is)"
-    ]
+    assert caught.value.lines == ["dataset.csv.path: missing, expected text of length at least 1 (the file)"]
 
 
 def test_all_wrong_parameters_are_reported():

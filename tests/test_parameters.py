@@ -50,7 +50,7 @@ KINDS = [
     (
         Annotated[str, MinLen(1)],
         {"type": "string", "minLength": 1},
-        "text of at least 1 characters",
+        "text of length at least 1",
         [("a", "a")],
         [""],
     ),
@@ -110,7 +110,7 @@ KINDS = [
     (
         Annotated[Sequence[Annotated[int, Ge(1)]], Len(1, 3)],
         {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 3},
-        "a list of 1 to 3, each an integer >= 1",
+        "a list of length 1 to 3, each an integer >= 1",
         [([64], [64])],
         [[], [1, 1, 1, 1], [0]],
     ),
@@ -152,9 +152,9 @@ def test_annotation_to_schema_to_value(annotation, schema, words, fits, not_):
 
 
 def test_lengths_in_words():
-    assert describe({"type": "array", "minItems": 2}) == "a list of at least 2"
-    assert describe({"type": "array", "maxItems": 2}) == "a list of at most 2"
-    assert describe({"type": "array", "minItems": 2, "maxItems": 2}) == "a list of 2"
+    assert describe({"type": "array", "minItems": 2}) == "a list of length at least 2"
+    assert describe({"type": "array", "maxItems": 2}) == "a list of length at most 2"
+    assert describe({"type": "array", "minItems": 2, "maxItems": 2}) == "a list of length 2"
 
 
 def test_wrong_value_says_what_was_expected():

@@ -56,6 +56,14 @@ def test_error_joins_its_lines_and_survives_pickling():
     assert pickle.loads(pickle.dumps(error)).lines == ["a", "b"]
 
 
+def test_sound():
+    place = Place()
+    bad = Node(None, place, broken=True)
+    assert Node({"a": Node([Node(1, place)], place)}, place).sound
+    assert not Node({"a": Node([Node(1, place), bad], place)}, place).sound
+    assert not bad.sound
+
+
 def test_problems_come_once_and_in_order():
     problems = Problems()
     late, early, override = (

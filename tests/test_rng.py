@@ -77,7 +77,9 @@ def test_gradients_pass_by():
     def loss(scale, key):
         return (scale * normals(key)).sum()
 
-    slopes = vmap(grad(loss), in_dims=(None, 0), randomness="error")(torch.tensor(2.0, dtype=torch.float64), KEYS)
+    slopes = vmap(grad(loss), in_dims=(None, 0), randomness="error")(
+        torch.tensor(2.0, dtype=torch.float64), KEYS
+    )
     torch.testing.assert_close(slopes, torch.stack([normals(key).sum() for key in KEYS]))
 
 
@@ -123,15 +125,18 @@ def test_draws_have_their_distribution(across):
 @pytest.mark.parametrize("edge", [0.0, 1.0])
 def test_uniform_draws_never_reach_the_ends(monkeypatch, dtype, edge):
     # half precision rounds some draws up to one; the others may meet zero
-    monkeypatch.setattr(vbench.rng.torch, "rand", lambda shape, **kw: torch.full(shape, edge, dtype=kw["dtype"]))
+    monkeypatch.setattr(
+        vbench.rng.torch, "rand", lambda shape, **kw: torch.full(shape, edge, dtype=kw["dtype"])
+    )
     u = Rng(0).uniform(3, dtype=dtype)
     assert ((u > 0) & (u < 1)).all()
     assert (u.log().isfinite() & torch.logit(u).isfinite()).all()
 
 
 def test_derived_seeds_are_the_same_everywhere():
-    assert derive("noise", 0) == 5141943379407446823
-    assert int(Rng(0).spawn().key) == 8147132963838105607
+    assert derive("noise", 0) == 7875621319418962139
+    # the published first output of splitmix64 from seed 0
+    assert int(Rng(0).spawn().key) == 0xE220A8397B1DCDAF >> 1
     assert 0 <= derive() < 2**63
 
 

@@ -1,7 +1,7 @@
 """Small models that nothing is special about: no zero, no symmetry, no number that occurs twice.
 
-Batch 5, data of 4, latents of 3 (binary), 2 x 3 (categorical), 1 or 2 (Gaussian); parameters are drawn, not initialised,
-so the posterior is far from the true one, and every prior is learned.
+Batch 5, data of 4, latents of 3 (binary), 2 x 3 (categorical), 1 or 2 (Gaussian); parameters are drawn, not
+initialised, so the posterior is far from the true one.
 """
 
 import torch
@@ -55,7 +55,9 @@ def randomize(module: nn.Module, seed: int, size: float = 0.5) -> nn.Module:
     module.double()
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.copy_(0.1 + size * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            parameter.copy_(
+                0.1 + size * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            )
     return module
 
 

@@ -68,7 +68,7 @@ def build_choices(choices: Mapping[Kind, Choice], seed: int) -> Built:
     """
     data = load_dataset(choices["dataset"])
     registry = load_registry()
-    task: dict[str, Any] = {"x": data.x, "n": len(data.train), "mean": training_mean(data), "data": data.train}
+    task = _task(data)
     offers = set(traits(data))
     given = frozenset(offers)  # what is known before anything is built
     parts: dict[Kind, nn.Module] = {}
@@ -87,6 +87,18 @@ def build_choices(choices: Mapping[Kind, Choice], seed: int) -> Built:
         _refuse(choices, kind, frozenset(getattr(part, "needs", ())) - offers)
     model = Model(parts["encoder"], parts["decoder"], parts["prior"])  # type: ignore[arg-type]
     return Built(model, parts["estimator"], data, frozenset(offers))  # type: ignore[arg-type]
+
+
+def _task(data: Dataset) -> dict[str, Any]:
+    """What factories may ask for by name, once the data are known."""
+    name = f"{data.digest} {data.binarization}"
+    if name not in _means:
+        _means.clear()
+        _means[name] = training_mean(data)
+    return {"x": data.x, "n": len(data.train), "mean": _means[name], "data": data.train}
+
+
+_means: dict[str, Tensor] = {}  # of the last dataset: a pass over all of it, wanted by every cell of a plan
 
 
 def _offers(part: nn.Module) -> frozenset[str]:

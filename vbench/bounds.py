@@ -6,11 +6,21 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 __all__ = ["ELBO", "IWAE", "Kind", "Renyi"]
 
 Kind = Literal["lower", "upper", "none"]
+
+
+def _log_mean_exp(log_w: Tensor) -> Tensor:
+    """Log of the mean of exp, ``[K, B] -> [B]``."""
+    # centred: the slope of logsumexp is exp(log_w - result), so in float32 at -10,000 nats the weights
+    # would sum to one within 5e-4 only
+    top = log_w.detach().amax(0)
+    top = torch.where(top.isfinite(), top, 0)
+    return (log_w - top).logsumexp(0) + top - math.log(log_w.shape[0])
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class IWAE:
 
     def __call__(self, log_w: Tensor) -> Tensor:
         """``[K, B] -> [B]``."""
-        return log_w.logsumexp(0) - math.log(log_w.shape[0])
+        return _log_mean_exp(log_w)
 
 
 @dataclass(frozen=True)
@@ -74,4 +84,4 @@ class Renyi:
         if self.linear:
             return log_w.mean(0)
         power = 1 - self.alpha
-        return ((power * log_w).logsumexp(0) - math.log(log_w.shape[0])) / power
+        return _log_mean_exp(power * log_w) / power

@@ -219,7 +219,7 @@ def read_choices(node: Node, kind: Kind, catalogue: Catalogue, path: str, proble
     before = len(problems)
     keys = () if isinstance(node.value, str) else ("sweep",)
     written = read_values(inner, component.parameters, f"{path}.{name}", problems, owner=name, keys=keys)
-    if len(problems) > before or inner.broken:
+    if len(problems) > before or not inner.sound:
         return []
     return [_choice(component, values) for values in written.crossed()]
 
@@ -232,7 +232,8 @@ def _nodes(value: Any, place: Place) -> Node:
 
 def _no_entry(node: Node, kind: Kind) -> str:
     value = plain(node)
-    text = f"expected a {kind}'s name, name[param=value] or name: {{param: value}}".replace("a e", "an e")
+    article = "an" if kind in ("encoder", "estimator") else "a"
+    text = f"expected {article} {kind}'s name, name[param=value] or name: {{param: value}}"
     if isinstance(value, dict) and len(value) > 1:
         return f"{text}, not the keys {', '.join(value)} (a list of names; parameters indented below theirs)"
     return f"{text}, not {shown(value)}"

@@ -35,12 +35,12 @@ def _points() -> Iterable[metadata.EntryPoint]:
 
 
 def sources(module: str) -> list[Path]:
-    """Every Python file of the top-level package (or module) that holds ``module``, sorted.
+    """Every Python file of the top-level package (or module) that holds ``module`` (``pkg.mod:name`` too), sorted.
 
     Raises:
         ModuleNotFoundError: there is no such package.
     """
-    top = module.partition(".")[0]
+    top = module.partition(":")[0].partition(".")[0]
     spec = importlib.util.find_spec(top)
     if spec is None:
         raise ModuleNotFoundError(f"no package named {top!r}")

@@ -25,11 +25,16 @@ def _sum_event(values: Tensor, mask: Tensor | None = None) -> Tensor:
     """Sum everything but samples and batch, observed entries only: ``[K, B, *event] -> [K, B]``."""
     if mask is not None:
         values = torch.where(mask.bool(), values, 0)
-    return values.flatten(2).sum(2) if values.dim() > 2 else values
+    return _sum_from(values, 2)
+
+
+def _sum_from(values: Tensor, start: int) -> Tensor:
+    """Sum the dimensions from ``start`` on, of which there are none for a scalar event."""
+    return values.flatten(start).sum(start) if values.dim() > start else values
 
 
 def _observed(z: Tensor, mask: Tensor | None) -> Tensor:
-    """Zero where unobserved, for whatever stands there (often NaN) would pass through the gradient of a masked sum."""
+    """Zero where unobserved: whatever stands there, often NaN, passes through the gradient of a masked sum."""
     return z if mask is None else torch.where(mask.bool(), z, 0)
 
 
@@ -67,7 +72,7 @@ class DiagonalNormal:
         """KL(self || other) in nats, ``[B]``, summed over the event."""
         ratio = (self.scale / other.scale).square()
         shift = ((self.loc - other.loc) / other.scale).square()
-        return (0.5 * (ratio + shift - 1 - ratio.log())).flatten(1).sum(1)
+        return _sum_from(0.5 * (ratio + shift - 1 - ratio.log()), 1)
 
 
 @dataclass(frozen=True)
@@ -98,14 +103,14 @@ class Bernoulli:
 
     def log_prob(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         """``[K, B, *event] -> [K, B]``, nats; relaxed values in between are scored by the same formula."""
-        logits, z = torch.broadcast_tensors(self.logits, _observed(z, mask))
+        logits, z = torch.broadcast_tensors(self.logits, _observed(z, mask))  # type: ignore[no-untyped-call]
         return _sum_event(-functional.binary_cross_entropy_with_logits(logits, z, reduction="none"), mask)
 
     def kl(self, other: Self) -> Tensor:
         """KL(self || other) in nats, ``[B]``, summed over the event."""
         own, theirs = self.logits, other.logits
         terms = self.mean * (own - theirs) + functional.softplus(theirs) - functional.softplus(own)
-        return terms.flatten(1).sum(1)
+        return _sum_from(terms, 1)
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ class Categorical:
     def kl(self, other: Self) -> Tensor:
         """KL(self || other) in nats, ``[B]``, summed over the variables."""
         own, theirs = self.logits.log_softmax(-1), other.logits.log_softmax(-1)
-        return (own.exp() * (own - theirs)).sum(-1).flatten(1).sum(1)
+        return _sum_from((own.exp() * (own - theirs)).sum(-1), 1)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 
 from vbench.types import Batch, Decoder, Density, Encoder, Likelihood, Posterior, Prior
 
-__all__ = ["Model", "frozen"]
+__all__ = ["Model", "frozen", "rebuilt"]
+
+_M = TypeVar("_M", bound=nn.Module)
 
 
 class Model(nn.Module):
@@ -46,26 +49,39 @@ def frozen(model: Model) -> Model:
     through to its *inputs* only. A clone rather than a swap for one call, because a posterior may evaluate its nets
     long after it was made. Works inside ``torch.func`` transforms (parameters are detached at their own level).
     """
-    return cast(Model, _clone(model, {}))
+    return rebuilt(model, Tensor.detach)
 
 
-def _clone(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+def rebuilt(module: _M, change: Callable[[Tensor], Tensor]) -> _M:
+    """A structural clone of ``module`` in which every parameter and buffer ``t`` is ``change(t)``.
+
+    The module itself is never touched, unlike by ``torch.func.functional_call``, which loses the parameters of a
+    module that is registered under two names (pytorch issue 164759).
+    """
+    return cast(_M, _clone(module, change, {}))
+
+
+def _clone(module: nn.Module, change: Callable[[Tensor], Tensor], memo: dict[int, Any]) -> nn.Module:
     if id(module) in memo:
         return cast(nn.Module, memo[id(module)])
     # not copy.copy: it asks for a state that parametrised modules (weight_norm) refuse to give
     clone = memo[id(module)] = type(module).__new__(type(module))
     own = clone.__dict__
     own.update(module.__dict__)
-    own["_parameters"] = {
-        name: None if tensor is None else memo.setdefault(id(tensor), tensor.detach())
-        for name, tensor in module._parameters.items()
-    }
-    own["_modules"] = {n: None if m is None else _clone(m, memo) for n, m in module._modules.items()}
-    # second references to the same parameters and modules, as in a recurrent layer's flat list of weights
+    for kind in ("_parameters", "_buffers"):
+        own[kind] = {name: _changed(tensor, change, memo) for name, tensor in module.__dict__[kind].items()}
+    own["_modules"] = {n: None if m is None else _clone(m, change, memo) for n, m in module._modules.items()}
+    # second references to the same tensors and modules, as in a recurrent layer's flat list of weights
     for name, value in module.__dict__.items():
-        if name not in ("_parameters", "_modules"):
+        if name not in ("_parameters", "_buffers", "_modules"):
             own[name] = _swapped(value, memo)
     return clone
+
+
+def _changed(tensor: Tensor | None, change: Callable[[Tensor], Tensor], memo: dict[int, Any]) -> Any:
+    if tensor is not None and id(tensor) not in memo:
+        memo[id(tensor)] = change(tensor)
+    return None if tensor is None else memo[id(tensor)]
 
 
 def _swapped(value: Any, memo: dict[int, Any]) -> Any:

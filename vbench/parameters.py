@@ -59,7 +59,7 @@ def describe(schema: Mapping[str, Any]) -> str:
     words = _SCALARS[schema["type"]][1] if "type" in schema else "a value"
     limits = [text.format(schema[name]) for name, (_, text) in _LIMITS.items() if name in schema]
     if "minLength" in schema or "maxLength" in schema:
-        limits.append(f"of {_between(schema, 'minLength', 'maxLength')} characters")
+        limits.append(f"of length {_between(schema, 'minLength', 'maxLength')}")
     return " ".join([words, " and ".join(limits)]) if limits else words
 
 
@@ -77,7 +77,7 @@ def _describe_list(schema: Mapping[str, Any]) -> str:
         return "a list [" + ", ".join(map(describe, schema["prefixItems"])) + "]"
     words = "a list"
     if schema.get("minItems") or schema.get("maxItems") is not None:
-        words += f" of {_between(schema, 'minItems', 'maxItems')}"
+        words += f" of length {_between(schema, 'minItems', 'maxItems')}"
     return f"{words}, each {describe(schema['items'])}" if schema.get("items") else words
 
 
@@ -220,6 +220,10 @@ def _clean(schema: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in schema.items() if key not in _NOTES}
     if set(kept) - _KEYWORDS or kept.get("type") not in (None, "array", *_SCALARS):
         raise TypeError(f"unsupported schema {schema}")
+    if "const" in kept:  # from here on: what pydantic's versions write differently
+        kept.pop("enum", None)
+    for key in _LIMITS.keys() & kept.keys():
+        kept[key] = int(kept[key]) if kept[key] == int(kept[key]) else kept[key]
     for key in ("anyOf", "prefixItems"):
         if key in kept:
             kept[key] = [_clean(branch) for branch in kept[key]]

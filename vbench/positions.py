@@ -45,7 +45,7 @@ class GridError(Exception):
         return type(self), (self.lines,)
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Place:
     """Where something was written: ``text`` for the reader, ``order`` to sort by."""
 
@@ -77,6 +77,13 @@ class Node:
     def at(self) -> Place:
         """The key's place where there is one, else the value's."""
         return self.key or self.place
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing in it is broken."""
+        children = self.value.values() if isinstance(self.value, dict) else self.value
+        inner = children if isinstance(self.value, list | dict) else ()
+        return not self.broken and all(child.sound for child in inner)
 
 
 class Problems:
@@ -128,7 +135,7 @@ def from_python(value: Any, where: str, problems: Problems) -> Node:
         seen += 1
         place = Place((0, 0, seen), where)
         if depth > MAX_DEPTH or seen > MAX_VALUES:
-            raise GridError([": ".join(part for part in (where, path, _too_much(depth)) if part)])
+            raise GridError([": ".join(one_line(part) for part in (where, path, _too_much(depth)) if part)])
         if hasattr(value, "tolist"):  # arrays and their scalars, without importing numpy
             value = value.tolist()
         if isinstance(value, Mapping):

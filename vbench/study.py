@@ -15,7 +15,7 @@ from vbench.assemble import Incompatible, build_choices, load_dataset
 from vbench.catalogue import Catalogue, Kind
 from vbench.choices import Choice, parse_choice
 from vbench.execute.local import Event, Executor, Job
-from vbench.grid import Cell, Grid, cell_from_spec, read_grid
+from vbench.grid import Cell, Grid, GridError, cell_from_spec, read_grid
 from vbench.listing import load_catalogue
 from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
@@ -207,7 +207,7 @@ def run(
         on_plan, on_event: called with the plan, then as cells start, go on and end.
 
     Raises:
-        GridError: the grid, an override or a filter is wrong.
+        GridError: the grid, an override, a filter or the device is wrong.
         KeyboardInterrupt: stopped; what had finished is kept, and the same call goes on from there.
     """
     grid = _read(grid, overrides, filters)
@@ -217,13 +217,13 @@ def run(
         "vbench.runner:attempt", workers=workers, threads=threads, timeout=timeout, log_folder=folder / "logs"
     )
     executor.warm()
+    device = _device(device)
     plan = make_plan(grid, results=results, keep_stale=keep_stale)
     if on_plan:
         on_plan(plan)
     store = Store(folder)
     store.sweep()
     _keep_grid(plan)
-    device = _device(device)
     stored = store.outcomes()
     for planned in plan.cells:
         before = stored.get(planned.key)
@@ -295,8 +295,20 @@ def _keep_grid(plan: Plan) -> None:
 
 
 def _device(name: str) -> str:
-    if name != "auto":
-        return name
+    """The device that a call asks for.
+
+    Raises:
+        GridError: there is no such device here.
+    """
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        found = device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count())
+    except RuntimeError:
+        found = False
+    if not found:
+        raise GridError([f"--device {name}: not available here, expected cpu, cuda, cuda:N or auto"])
+    return name

@@ -114,7 +114,8 @@ def read_yaml(text: str, file: str, problems: Problems, place: Place | None = No
         problems.add(builder.place(error.line, error.column), "", error.text)
     except MarkedYAMLError as error:
         mark, problem = _explain(error, text)
-        problems.add(builder.place(mark.line, mark.column), "", problem)
+        where = (mark.line, mark.column) if mark else builder.last
+        problems.add(builder.place(*where), "", problem)
     except Exception as error:  # the scanner lets ValueError and its like through on some escapes
         problems.add(builder.place(*builder.last), "", f"not YAML, from here on: {error}")
     else:
@@ -136,7 +137,7 @@ def _explain(error: MarkedYAMLError, text: str) -> tuple[Any, str]:
     if problem == "found unexpected end of stream" and start:
         return start, "not YAML: a quote that is never closed"
     rows = text.split("\n")
-    indent = rows[mark.line][: mark.column] if mark.line < len(rows) else ""
+    indent = rows[mark.line][: mark.column] if mark and mark.line < len(rows) else ""
     if r"'\t'" in problem or ("\t" in indent and indent.isspace()):
         return mark, "not YAML: a tab where YAML wants spaces"
     return mark, f"not YAML: {problem}"

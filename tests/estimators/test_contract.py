@@ -1,4 +1,4 @@
-"""What every registered estimator promises besides its mean: shapes, separability, randomness, precision, cost."""
+"""What an estimator promises besides its mean: shapes, separability, randomness, precision, cost."""
 
 import pytest
 import torch
@@ -30,7 +30,9 @@ BUILD = {
     "binary": toys.binary,
     "categorical": toys.categorical,
 }
-IDS = ["-".join([name, where, *(p for p in given if p in ("kl", "normalize"))]) for name, given, where in CASES]
+IDS = [
+    "-".join([name, where, *(p for p in given if p in ("kl", "normalize"))]) for name, given, where in CASES
+]
 every = pytest.mark.parametrize(("name", "parameters", "where"), CASES, ids=IDS)
 
 

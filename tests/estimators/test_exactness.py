@@ -1,4 +1,4 @@
-"""Every registered estimator against the exact gradient and value of its bound, and its wrong twins against the same."""
+"""Every registered estimator, and its wrong twins, against the exact gradient and value of its bound."""
 
 import pytest
 
@@ -65,7 +65,9 @@ WRONG = [
 
 
 def judged(estimator, where, bound, n, seed):
-    return verdicts(replicate(model(where)[0], estimator, model(where)[1], n, seed), *truth(where, bound, estimator.k))
+    return verdicts(
+        replicate(model(where)[0], estimator, model(where)[1], n, seed), *truth(where, bound, estimator.k)
+    )
 
 
 @pytest.mark.parametrize(("name", "where", "bound", "n", "parameters"), CASES)

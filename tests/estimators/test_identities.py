@@ -74,14 +74,17 @@ def test_nvil_with_a_zero_baseline_is_reinforce():
 
 
 def test_a_baseline_changes_the_encoder_alone():
-    without, with_one = result(reinforce(k=1), "binary"), result(toys.randomize(nvil(toys.X, k=1), 3), "binary")
+    without, with_one = (
+        result(reinforce(k=1), "binary"),
+        result(toys.randomize(nvil(toys.X, k=1), 3), "binary"),
+    )
     assert not torch.allclose(without["model.encoder.net.0.weight"], with_one["model.encoder.net.0.weight"])
     others = [name for name in without if not name.startswith("model.encoder")]
     assert_same({name: without[name] for name in others}, {name: with_one[name] for name in others})
 
 
 def written_out(surrogate):
-    """The gradient of ``surrogate(log_p [K, B], score [K, B])``, averaged over the batch, at the draws of ``KEY``."""
+    """The batch-mean gradient of ``surrogate(log_p [K, B], score [K, B])`` at the draws of ``KEY``."""
     model, batch = known("mixture")
 
     class Written(torch.nn.Module):
@@ -136,7 +139,9 @@ def at_the_posterior():
     return model, batch
 
 
-@pytest.mark.parametrize(("estimator", "silent"), [(stl(k=2), True), (dreg(k=3), True), (reparam(k=2), False)])
+@pytest.mark.parametrize(
+    ("estimator", "silent"), [(stl(k=2), True), (dreg(k=3), True), (reparam(k=2), False)]
+)
 def test_at_the_posterior_the_path_is_silent_sample_by_sample(estimator, silent):
     model, batch = at_the_posterior()
     gradients, value = gradient_function(model, estimator, batch)(KEY)

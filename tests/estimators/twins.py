@@ -71,7 +71,7 @@ class MissingEntropyPath(Twin):
 
 
 class FrozenPath(Twin):
-    """A frozen q under the bound's plain gradient: sticking the landing beyond the ELBO (on the ELBO it is right)."""
+    """A frozen q under the bound's plain gradient: sticking the landing beyond the ELBO."""
 
     def forward(self, model, batch, rng):
         z = model.posterior(batch).draw(rng, self.k).z
@@ -80,7 +80,7 @@ class FrozenPath(Twin):
 
 
 class FrozenModelPath(Twin):
-    """STL with the whole model frozen on the path, so that the prior's own use of the encoder gets no gradient."""
+    """STL with the prior frozen too, so that its own use of the encoder gets no gradient."""
 
     def forward(self, model, batch, rng):
         z, stop = model.posterior(batch).draw(rng, self.k).z, frozen(model)
@@ -281,4 +281,3 @@ TWINS = {
         ("mixture", {"encoder"}, lambda: Uncontrolled(IWAE(), 2, OwnSample())),
     ],
 }
-

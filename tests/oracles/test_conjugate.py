@@ -32,7 +32,8 @@ def test_the_fixed_case():
 
 
 @pytest.mark.parametrize(
-    ("alpha", "value"), [(0.5, -1.8774205334), (-0.5, -1.5613048515), (-1.0, -1.4793188496), (1.0, -2.2704241762)]
+    ("alpha", "value"),
+    [(0.5, -1.8774205334), (-0.5, -1.5613048515), (-1.0, -1.4793188496), (1.0, -2.2704241762)],
 )
 def test_the_renyi_bounds_of_the_fixed_case(alpha, value):
     assert float(SCALAR.renyi(X, LOC, SCALE, alpha)) == pytest.approx(value, abs=1e-10)
@@ -59,7 +60,9 @@ def test_the_posterior_is_bayes_rule_at_any_z(prior):
     evidence = conjugate.log_evidence(model, batch)
     for z in (tensor(0.3, -1.2), tensor(-2.0, 0.7)):
         rows = z.expand(1, 5, 2)
-        density = [stats.multivariate_normal(m, covariance.detach().numpy()).logpdf(z.numpy()) for m in mean.detach()]
+        density = [
+            stats.multivariate_normal(m, covariance.detach().numpy()).logpdf(z.numpy()) for m in mean.detach()
+        ]
         torch.testing.assert_close((model.log_joint(batch, rows)[0] - evidence).detach(), tensor(*density))
 
 
@@ -79,14 +82,20 @@ def test_the_elbo_and_its_gradient_agree_with_quadrature(latent, prior):
 
 def test_the_evidence_agrees_with_quadrature():
     model, batch = toys.linear_gaussian(latent=1), toys.batch(binary=False)
-    torch.testing.assert_close(conjugate.log_evidence(model, batch), quadrature.log_evidence(model, batch, 200))
+    torch.testing.assert_close(
+        conjugate.log_evidence(model, batch), quadrature.log_evidence(model, batch, 200)
+    )
 
 
 def test_the_elbo_meets_the_evidence_at_the_posterior_and_is_flat_there():
     model, batch = toys.linear_gaussian(latent=1), toys.batch(binary=False)
     mean, covariance = conjugate.posterior(model, batch)
     linear = LinearGaussian(
-        model.decoder.linear.weight, model.decoder.linear.bias, model.decoder.log_scale.exp(), tensor(0.0), tensor(1.0)
+        model.decoder.linear.weight,
+        model.decoder.linear.bias,
+        model.decoder.log_scale.exp(),
+        tensor(0.0),
+        tensor(1.0),
     )
     loc = mean.detach().requires_grad_()
     scale = covariance.sqrt().expand(5, 1).detach().requires_grad_()

@@ -72,7 +72,8 @@ def test_the_posterior_and_the_evidence_are_bayes_rule(where):
 
 @discrete
 @pytest.mark.parametrize(
-    ("bound", "k"), [(ELBO(), 1), (ELBO(), 2), (IWAE(), 1), (IWAE(), 2), (IWAE(), 3), (Renyi(-0.5), 2), (Renyi(2.0), 3)]
+    ("bound", "k"),
+    [(ELBO(), 1), (ELBO(), 2), (IWAE(), 1), (IWAE(), 2), (IWAE(), 3), (Renyi(-0.5), 2), (Renyi(2.0), 3)],
 )
 def test_multisets_equal_tuples_in_value_and_gradient(where, bound, k):
     model, batch = MODELS[where](), toys.batch(size=2)
@@ -96,7 +97,9 @@ def test_the_gradient_is_the_slope_of_the_value():
                 parameter.view(-1)[-1] += sign * step
                 ends.append(enumeration.bound_value(model, batch, IWAE(), 2).mean())
                 parameter.view(-1)[-1] -= sign * step
-        assert float(ends[0] - ends[1]) / (2 * step) == pytest.approx(float(gradients[name].view(-1)[-1]), rel=1e-6)
+        assert float(ends[0] - ends[1]) / (2 * step) == pytest.approx(
+            float(gradients[name].view(-1)[-1]), rel=1e-6
+        )
 
 
 @discrete

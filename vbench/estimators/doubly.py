@@ -47,8 +47,8 @@ class DoublyReparameterized(Estimator):
     def forward(self, model: Any, batch: Batch, rng: Rng) -> Estimate:
         """Value ``[B]``; surrogate ``[B]``, whose value means nothing but its gradient."""
         z = model.posterior(batch).draw(rng, self.k).z
-        q = frozen(model).posterior(batch)
-        log_w, pull = vjp(lambda z: model.log_joint(batch, z) - q.log_prob(z), z.detach())
+        q: Any = frozen(model).posterior(batch)
+        log_w, pull = vjp(lambda z: model.log_joint(batch, z) - q.log_prob(z), z.detach())  # type: ignore[misc]
         slope, path = _weights(self.bound, log_w.detach())
         (direction,) = pull(path)
         direct = (slope * log_w).sum(0)
@@ -64,7 +64,8 @@ def _weights(bound: Any, log_w: Tensor) -> tuple[Tensor, Tensor]:
     # data do not interact, so the gradient of one row of slopes is that row of the Hessian for every datum;
     # not jvp: torch 2.13 warns of deprecated scripting when forward mode is first used
     def own_curvature(row: Tensor) -> Tensor:
-        return (row * grad(lambda w: (row * slope(w)).sum())(log_w)).sum(0)
+        curvature: Tensor = row * grad(lambda w: (row * slope(w)).sum())(log_w)
+        return curvature.sum(0)
 
     first = slope(log_w)
     return first, first - vmap(own_curvature)(basis)

@@ -83,5 +83,5 @@ def _contribution(bound: Any, log_w: Tensor, stand_in: Tensor) -> Tensor:
     """What each sample adds to the bound over its stand-in, ``[K, B]``."""
     own = torch.eye(log_w.shape[0], dtype=torch.bool, device=log_w.device)[..., None]
     swapped = torch.where(own, stand_in[None], log_w[None])  # [K swapped, K, B]
-    without: Tensor = vmap(bound)(swapped)
-    return bound(log_w) - without
+    contribution: Tensor = bound(log_w) - vmap(bound)(swapped)
+    return contribution

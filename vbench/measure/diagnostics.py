@@ -62,9 +62,13 @@ def diagnose(
         raise ValueError(f"diagnostics need at least one draw for each datum, not {samples}")
     gathered: list[_Gathered] = []
     bounds: list[Tensor] = []
+    paired: list[tuple[Density, Tensor]] = []
     for number, batch in enumerate(batches):
         with torch.no_grad():
-            gathered.append(_gather(model, batch, samples, key, number))
+            sums, posterior, z = _gather(model, batch, samples, key, number)
+        gathered.append(sums)
+        if "mutual_information" in measures and sum(len(draws) for _, draws in paired) < PAIRED:
+            paired.append((cast(Density, posterior), z))
         if "bound" in measures:
             bounds.append(_bound(model, estimator, batch, samples, key, number))
     if not gathered:
@@ -75,23 +79,24 @@ def diagnose(
         "rate": lambda: mean_over_data("rate", "encoder", _rates(gathered), "nats"),
         "distortion": lambda: mean_over_data("distortion", "decoder", _distortions(gathered), "nats"),
         "active_units": lambda: _active_units(gathered, samples),
-        "mutual_information": lambda: _mutual_information(gathered),
+        "mutual_information": lambda: _mutual_information(paired),
     }
     return [makers[measure]() for measure in DIAGNOSTICS if measure in measures]
 
 
 class _Gathered(NamedTuple):
-    """What the draws of one batch leave behind, on the CPU where it is a number."""
+    """What the draws of one batch leave behind, float64 on the CPU."""
 
     distortion: Tensor  # [B]
     rate: Tensor | None  # [B]
     mean: Tensor  # [B, scalars] of z over draws
     variance: Tensor  # [B, scalars] of z over draws (S - 1); NaN for one draw
-    posterior: Posterior
-    z: Tensor  # [B, *Z] the first draw
 
 
-def _gather(model: Model, batch: Batch, samples: int, key: int, number: int) -> _Gathered:
+def _gather(
+    model: Model, batch: Batch, samples: int, key: int, number: int
+) -> tuple[_Gathered, Posterior, Tensor]:
+    """The sums of one batch, its posterior and the first draw ``[B, *Z]``."""
     posterior, prior = model.posterior(batch), model.prior_density(batch)
     parts: dict[str, list[Tensor]] = {"fit": [], "rate": [], "sum": [], "squares": []}
     first = None
@@ -107,7 +112,7 @@ def _gather(model: Model, batch: Batch, samples: int, key: int, number: int) -> 
     mean = total["sum"] / samples
     variance = (total["squares"] - samples * mean.square()).clamp(min=0) / (samples - 1 or math.nan)
     rate = total["rate"] / samples if "rate" in total else None
-    return _Gathered(-total["fit"] / samples, rate, mean, variance, posterior, cast(Tensor, first))
+    return _Gathered(-total["fit"] / samples, rate, mean, variance), posterior, cast(Tensor, first)
 
 
 def _bound(model: Model, estimator: Estimator, batch: Batch, samples: int, key: int, number: int) -> Tensor:
@@ -144,12 +149,7 @@ def _active_units(gathered: list[_Gathered], samples: int) -> Measurement:
     return Measurement("active_units", "encoder", count, None, n, "1")
 
 
-def _mutual_information(gathered: list[_Gathered]) -> Measurement:
-    groups, data = [], 0
-    for g in gathered:
-        if data < PAIRED:
-            groups.append((cast(Density, g.posterior), g.z))
-            data += len(g.z)
+def _mutual_information(paired: list[tuple[Density, Tensor]]) -> Measurement:
     with torch.no_grad():
-        terms = identity_information(groups, PAIRED).cpu()
+        terms = identity_information(paired, PAIRED).cpu()
     return mean_over_data("mutual_information", "encoder", terms, "nats")

@@ -35,7 +35,7 @@ def log_likelihoods(
         values ``[n]``, nats, and effective sample sizes ``[n]``, 1 to K; both float64 on the CPU.
 
     Raises:
-        ValueError: k below 1, or a posterior without ``log_q``.
+        ValueError: k below 1, no data, or a posterior without ``log_q``.
 
     Source: Burda, Grosse & Salakhutdinov (2016), Importance Weighted Autoencoders, arXiv:1509.00519; Kong
     (1992), A Note on Importance Sampling Using Standardized Weights, University of Chicago technical report
@@ -54,6 +54,8 @@ def log_likelihoods(
                 sums.add(model.log_joint(batch, draw.z) - draw.log_q)
             values.append(sums.log_mean.cpu())
             sizes.append(sums.ess.cpu())
+    if not values:
+        raise ValueError("log likelihood needs at least one batch")
     return torch.cat(values), torch.cat(sizes)
 
 

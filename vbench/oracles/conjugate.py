@@ -1,11 +1,11 @@
 r"""Exact answers in closed form: linear-Gaussian models with any diagonal Gaussian posterior.
 
-:math:`z \sim N(m, \mathrm{diag}\, r^2)`, :math:`x | z \sim N(W z + b, \mathrm{diag}\, s^2)`. The parameters are read off
-a model by asking its likelihood for the mean at a few latents, so that any decoder that is affine is served, and every
-answer is differentiable in the model's own parameters. float64.
+:math:`z \sim N(m, \mathrm{diag}\, r^2)`, :math:`x | z \sim N(W z + b, \mathrm{diag}\, s^2)`. The numbers are
+read off a model by asking its likelihood for the mean at a few latents, so that any affine decoder is served,
+and every answer is differentiable in the model's own parameters. float64.
 
-Source: Tipping & Bishop (1999), Probabilistic Principal Component Analysis, doi:10.1111/1467-9868.00196; for the Renyi
-divergence Gil, Alajaji & Linder (2013), doi:10.1016/j.ins.2013.06.018.
+Source: Tipping & Bishop (1999), Probabilistic Principal Component Analysis, doi:10.1111/1467-9868.00196; for
+the Renyi divergence Gil, Alajaji & Linder (2013), doi:10.1016/j.ins.2013.06.018.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class LinearGaussian:
     prior_scale: Tensor
 
     def log_evidence(self, x: Tensor) -> Tensor:
-        """log N(x; W m + b, W diag(r^2) W' + diag(s^2)) for ``x [B, X]``: ``[B]``, nats."""
+        """Log N(x; W m + b, W diag(r^2) W' + diag(s^2)) for ``x [B, X]``: ``[B]``, nats."""
         spread = self.weight * self.prior_scale
         covariance = spread @ spread.mT + self.noise.square().diag()
         return _log_normal(x - self.weight @ self.prior_loc - self.bias, covariance)
@@ -68,8 +68,8 @@ class LinearGaussian:
     def renyi(self, x: Tensor, loc: Tensor, scale: Tensor, alpha: float) -> Tensor:
         """Limit of the variational Renyi bound in K, log p(x) - D_alpha(q || p(z | x)): ``[B]``, nats.
 
-        It is minus infinity (alpha > 1) or infinity (alpha < 0) where the divergence does not exist, although any
-        Monte Carlo estimate of it is finite.
+        It is minus infinity (alpha > 1) or infinity (alpha < 0) where the divergence does not exist, although
+        any Monte Carlo estimate of it is finite.
         """
         if alpha == 1:
             return self.elbo(x, loc, scale)
@@ -88,24 +88,26 @@ class LinearGaussian:
 
 def log_evidence(model: Any, batch: Batch) -> Tensor:
     """Exact log p(x), ``[B]``, nats."""
-    return in_double(lambda m, b: _read(m, b).log_evidence(b.x.flatten(1)), model, batch)
+    numbers, x, _ = _read(model, batch)
+    return numbers.log_evidence(x)
 
 
 def posterior(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """Mean ``[B, D]`` and covariance ``[D, D]`` of the true posterior."""
-    return in_double(lambda m, b: _read(m, b).posterior(b.x.flatten(1)), model, batch)
+    numbers, x, _ = _read(model, batch)
+    return numbers.posterior(x)
 
 
 def elbo(model: Any, batch: Batch) -> Tensor:
     """Exact ELBO of the model's posterior, ``[B]``, nats, differentiable in every parameter."""
-    return in_double(lambda m, b: _read(m, b).elbo(b.x.flatten(1), *_gaussian(m.posterior(b))), model, batch)
+    numbers, x, q = _read(model, batch)
+    return numbers.elbo(x, *q)
 
 
 def renyi(model: Any, batch: Batch, alpha: float) -> Tensor:
     """Exact limit of the variational Renyi bound in K, ``[B]``, nats (:meth:`LinearGaussian.renyi`)."""
-    return in_double(
-        lambda m, b: _read(m, b).renyi(b.x.flatten(1), *_gaussian(m.posterior(b)), alpha), model, batch
-    )
+    numbers, x, q = _read(model, batch)
+    return numbers.renyi(x, *q, alpha)
 
 
 def exact_gradient(model: Any, batch: Batch) -> dict[str, Tensor]:
@@ -113,8 +115,9 @@ def exact_gradient(model: Any, batch: Batch) -> dict[str, Tensor]:
     return gradient(elbo(model, batch), model)
 
 
-def _read(model: Any, batch: Batch) -> LinearGaussian:
-    """The numbers of a linear-Gaussian model, refusing any other and masked data."""
+def _read(model: Any, batch: Batch) -> tuple[LinearGaussian, Tensor, tuple[Tensor, Tensor]]:
+    """The numbers of a linear-Gaussian model, its data ``[B, X]``, q's loc and scale; refuses any other."""
+    model, batch = in_double(model, batch)
     if batch.mask is not None:
         raise ValueError("the conjugate oracle does not serve masked data")
     loc, scale = _gaussian(model.prior_density(batch))
@@ -130,7 +133,8 @@ def _read(model: Any, batch: Batch) -> LinearGaussian:
     affine = torch.allclose(mean, (probes @ weight.mT + bias)[:, None])
     if noise is None or not affine or not torch.allclose(noise, noise[0, 0].expand_as(noise)):
         raise ValueError(f"{type(model.decoder).__name__} is not affine in z with constant Gaussian noise")
-    return LinearGaussian(weight, bias, noise[0, 0], loc[0], scale[0])
+    numbers = LinearGaussian(weight, bias, noise[0, 0], loc[0], scale[0])
+    return numbers, batch.x.flatten(1), _gaussian(model.posterior(batch))
 
 
 def _probes(size: int, like: Tensor) -> Tensor:
@@ -151,8 +155,9 @@ def _gaussian(density: Any) -> tuple[Tensor, Tensor]:
 
 
 def _log_normal(x: Tensor, covariance: Tensor) -> Tensor:
-    """log N(x; 0, covariance) for ``x [B, X]``: ``[B]``, nats."""
-    factor = cholesky(covariance)
+    """Log N(x; 0, covariance) for ``x [B, X]``: ``[B]``, nats."""
+    factor: Tensor = cholesky(covariance)
     white = torch.linalg.solve_triangular(factor, x.mT, upper=False)
     log_det = factor.diagonal().log().sum()
-    return -0.5 * white.square().sum(0) - log_det - 0.5 * x.shape[1] * math.log(2 * math.pi)
+    log_density: Tensor = -0.5 * white.square().sum(0) - log_det - 0.5 * x.shape[1] * math.log(2 * math.pi)
+    return log_density

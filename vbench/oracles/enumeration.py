@@ -1,7 +1,7 @@
 """Exact answers by summing over every latent state: binary and categorical latents.
 
-Enumeration asks nothing of a method but the model's log joint and the posterior's log density. Everything is computed
-in float64 and differentiable in the model's parameters, also through the probabilities of the states.
+Enumeration asks nothing of a method but the model's log joint and the posterior's log density. Everything is
+computed in float64 and differentiable in the model's parameters, also through the states' probabilities.
 """
 
 from __future__ import annotations
@@ -68,11 +68,8 @@ def exact_gradient(model: Any, batch: Batch, bound: Bound, k: int, limit: int = 
 
 def _log_joint_and_density(model: Any, batch: Batch, limit: int) -> tuple[Tensor, Tensor]:
     """Log p(x, z) and log q(z | x) of every state, ``[S, B]`` each, nats."""
-
-    def evaluate(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        size = batch.x.shape[0]
-        atoms = states(model.encoder.z, limit // size).to(batch.x.device)
-        z = atoms[:, None].expand(-1, size, *atoms.shape[1:])
-        return model.log_joint(batch, z), model.posterior(batch).log_prob(z)
-
-    return in_double(evaluate, model, batch)
+    model, batch = in_double(model, batch)
+    size = batch.x.shape[0]
+    atoms = states(model.encoder.z, limit // size).to(batch.x.device)
+    z = atoms[:, None].expand(-1, size, *atoms.shape[1:])
+    return model.log_joint(batch, z), model.posterior(batch).log_prob(z)

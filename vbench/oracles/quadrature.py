@@ -1,8 +1,8 @@
 """Exact answers by Gauss-Hermite quadrature: Gaussian posteriors over one or two latent variables.
 
-The nodes stand in noise space, z = loc + scale * node, so autograd of the sum is the exact gradient of the bound, for
-any prior and decoder. Nothing is known about how fast it converges but what doubling the nodes shows: use
-:func:`settled`, which doubles until the answer stands still.
+The nodes stand in noise space, z = loc + scale * node, so autograd of the sum is the exact gradient of the
+bound, for any prior and decoder. Nothing is known about how fast it converges but what doubling the nodes
+shows: use :func:`settled`, which doubles until the answer stands still.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vbench.types import Batch, Bound
 
 __all__ = ["Settled", "bound_value", "log_evidence", "nodes", "settled"]
 
-# Nodes whose weight is below this are dropped: they lie beyond 8.5 standard deviations, and all but a third of them do.
+# nodes of less weight are dropped: beyond 8.5 standard deviations, where most nodes of a large rule are
 _NEGLIGIBLE: Final = 1e-16
 
 
@@ -32,7 +32,7 @@ class Settled(NamedTuple):
 
 
 def nodes(count: int, dimensions: int = 1) -> tuple[Tensor, Tensor]:
-    """Nodes ``[S, D]`` and log weights ``[S]`` of the standard normal in D dimensions, S <= count^D, float64."""
+    """Nodes ``[S, D]`` and log weights ``[S]`` of the standard normal, S <= count^D; float64."""
     points, weights = (torch.from_numpy(a) for a in roots_hermitenorm(count))
     weights = weights / weights.sum()
     points = torch.cartesian_prod(*[points] * dimensions).reshape(-1, dimensions)
@@ -45,14 +45,14 @@ def bound_value(model: Any, batch: Batch, bound: Bound, k: int, count: int, limi
     """E[bound(log w_1..K)] over z_k ~ q(z | x) by ``count`` nodes for each latent variable, ``[B]``, nats.
 
     Raises:
-        ValueError: where the posterior is not Gaussian with at most two variables, or the sum has too many terms.
+        ValueError: where q has no loc and scale or more than two variables, or there are too many terms.
     """
     log_w, log_mass = _log_weights(model, batch, count)
     return expected_bound(bound, k, log_w, log_mass, limit)
 
 
 def log_evidence(model: Any, batch: Batch, count: int) -> Tensor:
-    """Log p(x) = log E_q[w] by ``count`` nodes for each latent variable, ``[B]``, nats; q must cover the posterior."""
+    """Log p(x) = log E_q[w] by ``count`` nodes for each variable, ``[B]``, nats; q must be wide enough."""
     log_w, log_mass = _log_weights(model, batch, count)
     return (log_w + log_mass).logsumexp(0)
 
@@ -68,8 +68,8 @@ def settled(
 ) -> Settled:
     """Value and gradient of the exact bound, the nodes doubled from ``count`` until neither moves.
 
-    The change is relative, in the largest entry of the value and in the length of each part's gradient (a part is the
-    name up to its first dot: encoder, decoder, prior).
+    The change is relative, in the largest entry of the value and in the length of each part's gradient (a
+    part is the name up to its first dot: encoder, decoder, prior).
 
     Raises:
         ValueError: where the sum grows past ``limit`` terms before the change falls below ``tolerance``.
@@ -80,7 +80,11 @@ def settled(
         try:
             value = bound_value(model, batch, bound, k, count, limit)
         except ValueError as error:
-            raise ValueError(f"not settled at {count // 2} nodes, where the change was {change:.1e}: {error}") from error
+            if previous is None:
+                raise
+            raise ValueError(
+                f"not settled at {count // 2} nodes, the change still {change:.1e}: {error}"
+            ) from error
         current = value.detach(), gradient(value, model)
         if previous is not None:
             change = _change(previous, current)
@@ -101,16 +105,13 @@ def _change(old: tuple[Tensor, dict[str, Tensor]], new: tuple[Tensor, dict[str, 
 
 def _log_weights(model: Any, batch: Batch, count: int) -> tuple[Tensor, Tensor]:
     """Log weights ``[S, B]`` at the nodes, and the log mass of each ``[S, 1]``."""
-
-    def evaluate(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        q = model.posterior(batch)
-        if not (hasattr(q, "loc") and hasattr(q, "scale")):
-            raise ValueError(f"quadrature needs a posterior with loc and scale, not {type(q).__name__}")
-        dimensions = q.loc[0].numel()
-        if dimensions > 2:
-            raise ValueError(f"quadrature serves one or two latent variables, not {dimensions}")
-        points, log_mass = (t.to(batch.x.device) for t in nodes(count, dimensions))
-        z = q.loc + q.scale * points.reshape(-1, 1, *q.loc.shape[1:])
-        return model.log_joint(batch, z) - q.log_prob(z), log_mass[:, None]
-
-    return in_double(evaluate, model, batch)
+    model, batch = in_double(model, batch)
+    q = model.posterior(batch)
+    if not (hasattr(q, "loc") and hasattr(q, "scale")):
+        raise ValueError(f"quadrature needs a posterior with loc and scale, not {type(q).__name__}")
+    dimensions = q.loc[0].numel()
+    if dimensions > 2:
+        raise ValueError(f"quadrature serves one or two latent variables, not {dimensions}")
+    points, log_mass = (t.to(batch.x.device) for t in nodes(count, dimensions))
+    z = q.loc + q.scale * points.reshape(-1, 1, *q.loc.shape[1:])
+    return model.log_joint(batch, z) - q.log_prob(z), log_mass[:, None]

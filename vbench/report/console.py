@@ -105,9 +105,8 @@ def _show_result(result: Result, console: Console) -> None:
     asked = cells.set_index("cell", drop=False).loc[list(result.outcomes)]  # in the grid's order
     summary = summarize(records[records["cell"].isin(result.outcomes)], asked)
     console.print()
-    common = ", ".join(f"{axis} {value}" for axis, value in summary.common.items())
-    if common:
-        console.print(Text(common), soft_wrap=True)
+    for axis, value in summary.common.items():
+        console.print(Text(f"{axis}: {value}"), soft_wrap=True)
     if summary.rows:
         console.print(table(summary))
     for note in summary.notes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 __all__ = ["AXES", "HEADLINES", "Headline", "Summary", "summarize"]
 
 AXES: Final = ("dataset", "encoder", "decoder", "prior", "estimator", "train")
+
+
+_WIDE: Final = 12  # characters: up to here a parameter fits into its column
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Summary:
     """The table as text.
 
     Attributes:
-        common: axes that have one value in the whole study, shown once.
+        common: axes that have one value in the whole study, or whose values are shortened in the table, in full.
         columns, rows: the table.
         notes: what a reader must know of it.
     """
@@ -65,15 +68,26 @@ def summarize(records: DataFrame, cells: DataFrame) -> Summary:
         return Summary({}, (), (), ("nothing ran: every cell was skipped",))
     varying = [axis for axis in AXES if asked[axis].nunique() > 1]
     common = {axis: str(asked[axis].iloc[0]) for axis in AXES if axis not in varying and str(asked[axis].iloc[0])}
+    short = {axis: _short(asked[axis].astype(str).unique()) for axis in varying}
+    common |= {axis: "; ".join(short[axis]) for axis in varying if list(short[axis]) != list(short[axis].values())}
     shown = [h for h in HEADLINES if not _of(records, h).empty]
     rows = []
     for _, group in asked.groupby(list(AXES), observed=True, sort=False):
         keys = group.loc[group["status"] == "done", "cell"]
         mine = records[records["cell"].isin(keys)]
         figures = [_figure(_of(mine, headline), headline) for headline in shown]
-        rows.append((*(str(group[axis].iloc[0]) for axis in varying), *figures, f"{len(keys)}/{len(group)}"))
+        names = (short[axis].get(str(group[axis].iloc[0]), "") for axis in varying)
+        rows.append((*names, *figures, f"{len(keys)}/{len(group)}"))
     columns = (*varying, *(h.title for h in shown), "ok")
     return Summary(common, columns, tuple(rows), tuple(_notes(asked, shown)))
+
+
+def _short(values: Iterable[str]) -> dict[str, str]:
+    """Values by the names that tell them apart: parameters go where names alone do."""
+    values = list(values)
+    names = [value.partition("[")[0] for value in values]
+    apart = len(set(names)) == len(names) and max(map(len, values)) > _WIDE
+    return dict(zip(values, names if apart else values, strict=True))
 
 
 def _of(records: DataFrame, headline: Headline) -> DataFrame:
@@ -126,7 +140,7 @@ def table(summary: Summary) -> Any:
     result = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for position, column in enumerate(summary.columns):
         numeric = position >= len(summary.columns) - figures
-        result.add_column(column, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold", min_width=8 if not numeric else None)
+        result.add_column(column, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold", min_width=None if numeric else 9)
     for row in summary.rows:
         result.add_row(*map(Text, row))  # brackets are no markup
     return result
