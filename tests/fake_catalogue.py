@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
+from hypothesis import HealthCheck
 
 from vbench.catalogue import Broken, Catalogue, Component, Kind, Parameter
 from vbench.choices import parameter_of
 
-__all__ = ["BROKEN", "CATALOGUE", "GRID", "component"]
+__all__ = ["BROKEN", "CATALOGUE", "GRID", "PATIENT", "component"]
+
+# a busy machine is no bug
+PATIENT: Any = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 
 NO_DEFAULT: Any = object()
 

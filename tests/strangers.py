@@ -1,4 +1,4 @@
-"""Plugin packages made on the fly, as pip would have installed them: a module and its metadata in a folder on the path."""
+"""Plugin packages made on the fly, as pip would install them: a module and its metadata in a folder on the path."""
 
 from __future__ import annotations
 

@@ -3,10 +3,10 @@
 import pickle
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fake_catalogue import BROKEN, CATALOGUE
+from tests.fake_catalogue import BROKEN, CATALOGUE, PATIENT
 from vbench.catalogue import Catalogue, Component, Parameter
 from vbench.choices import Choice, parse_choice, parse_text, split_top
 from vbench.positions import GridError
@@ -215,6 +215,7 @@ CHOICES = st.one_of(
 )  # fmt: skip
 
 
+@settings(**PATIENT)
 @given(CHOICES)
 def test_text_and_back(entry):
     kind, mapping = entry
@@ -225,6 +226,7 @@ def test_text_and_back(entry):
     assert parse(choice.full, kind).parameters == choice.parameters
 
 
+@settings(**PATIENT)
 @given(st.text("ab[]{},='\"\\ 1.", max_size=20))
 def test_any_text_parses_or_is_a_value_error(text):
     try:

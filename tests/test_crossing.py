@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fake_catalogue import CATALOGUE
+from tests.fake_catalogue import CATALOGUE, PATIENT
 from vbench.catalogue import KINDS
 from vbench.choices import Choice, parse_choice
 from vbench.crossing import AXES, SCHEMA_VERSION, Cell, Grid, cell_from_spec
@@ -222,7 +222,7 @@ def test_key_refuses_to_be_overwritten():
         cell_of().key("d", **{"spec": "x", "data": "y"})
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, **PATIENT)
 @given(st.randoms(use_true_random=False))
 def test_keys_do_not_depend_on_the_order_of_the_grid(source: random.Random):
     shuffled = {
@@ -250,6 +250,7 @@ raw = st.one_of(
 )
 
 
+@settings(**PATIENT)
 @given(raw, raw)
 def test_key_is_equal_where_the_typed_spec_is(one, other):
     def typed(entry):
@@ -268,6 +269,7 @@ def test_key_is_equal_where_the_typed_spec_is(one, other):
     assert (len(keys) == 1) == same
 
 
+@settings(**PATIENT)
 @given(
     st.builds(
         Train,

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typing_extensions import Doc
 
+from tests.fake_catalogue import PATIENT
 from tests.test_positions import trees
 from vbench.catalogue import Parameter
 from vbench.parameters import canonical, describe, format_value, parameter_of, shown, typed
@@ -312,12 +313,13 @@ def same(one, other):
     return one == other
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, **PATIENT)
 @given(few, few)
 def test_canonical_is_equal_where_values_are(one, other):
     assert (canonical(one) == canonical(other)) == same(one, other)
 
 
+@settings(**PATIENT)
 @given(trees)
 def test_canonical_is_json(tree):
     assert same(json.loads(canonical(tree)), tree)

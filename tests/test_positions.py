@@ -5,9 +5,10 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fake_catalogue import PATIENT
 from vbench.positions import (
     MAX_DEPTH,
     GridError,
@@ -114,6 +115,7 @@ def test_nearest_keeps_the_case_of_the_valid_name():
     assert nearest("kmax", ["K_max"]) == " (did you mean 'K_max'?)"
 
 
+@settings(**PATIENT)
 @given(trees)
 def test_from_python_and_back(tree):
     problems = Problems()
@@ -220,6 +222,7 @@ def test_quoted(text, shown):
     assert quoted(text) == shown
 
 
+@settings(**PATIENT)
 @given(st.dictionaries(keys, trees, min_size=1, max_size=4))
 def test_dump_reads_back(tree):
     problems = Problems()

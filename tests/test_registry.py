@@ -1,4 +1,4 @@
-"""The plugin host: built-ins through the hooks, strangers through entry points, and everything that can be wrong with them."""
+"""The plugin host: built-ins through the hooks, strangers through entry points, and what can be wrong with them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.strangers import GOOD, install
 
+from tests.strangers import GOOD, install
 from vbench import hookspecs
 from vbench.catalogue import KINDS
 from vbench.discovery import entry_points, fingerprint
@@ -41,10 +41,14 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_built_ins_of_every_kind() -> None:
     catalogue = load_registry().catalogue()
-    assert {"reparam", "stl", "iwae", "dreg", "renyi", "reinforce", "nvil", "rloo", "vimco"} <= set(catalogue.names("estimator"))
+    assert {"reparam", "stl", "iwae", "dreg", "renyi", "reinforce", "nvil", "rloo", "vimco"} <= set(
+        catalogue.names("estimator")
+    )
     assert {"gaussian", "bernoulli", "categorical", "conv-gaussian"} <= set(catalogue.names("encoder"))
     assert {"bernoulli", "gaussian", "linear-gaussian", "conv-bernoulli"} <= set(catalogue.names("decoder"))
-    assert {"standard-normal", "bernoulli", "categorical", "gaussian-mixture"} <= set(catalogue.names("prior"))
+    assert {"standard-normal", "bernoulli", "categorical", "gaussian-mixture"} <= set(
+        catalogue.names("prior")
+    )
     assert {"digits", "mnist", "frey", "linear-gaussian", "bernoulli-bars"} <= set(catalogue.names("dataset"))
     assert {c.distribution for c in catalogue if c.module.startswith("vbench.")} == {"vbench"}
 
@@ -128,7 +132,9 @@ def test_a_broken_plugin_is_listed_and_costs_nothing_else(load, source: str, rea
 
 
 def test_a_duplicate_name_names_both_distributions(load) -> None:
-    registry = load(("vbench-one", GOOD.replace("NAME", "twice")), ("vbench-two", GOOD.replace("NAME", "twice")))
+    registry = load(
+        ("vbench-one", GOOD.replace("NAME", "twice")), ("vbench-two", GOOD.replace("NAME", "twice"))
+    )
     (clash,) = registry.clashes
     assert "vbench-one" in clash
     assert "vbench-two" in clash
@@ -149,7 +155,9 @@ def test_catalogue_survives_json() -> None:
     assert list(from_json(json.loads(json.dumps(to_json(catalogue))))) == list(catalogue)
 
 
-def test_the_cached_catalogue_is_dropped_when_a_plugin_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cached_catalogue_is_dropped_when_a_plugin_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     before = fingerprint()
     install(tmp_path, "vbench-late", GOOD)

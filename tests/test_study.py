@@ -97,7 +97,9 @@ def test_what_is_measured_and_when(records: pd.DataFrame, metric: str, split: st
 
 
 def test_every_figure_of_the_bound_is_consistent(records: pd.DataFrame) -> None:
-    test = records[(records["split"] == "test")].pivot_table(index="cell", columns="metric", values="value", observed=True)
+    test = records[(records["split"] == "test")].pivot_table(
+        index="cell", columns="metric", values="value", observed=True
+    )
     assert (test["elbo"] + test["rate"] + test["distortion"]).abs().max() < 1e-6
     assert (test["log_likelihood"] >= test["elbo"] - 0.2).all()
 
@@ -130,7 +132,9 @@ def test_order_and_spelling_of_a_grid_change_nothing(study: Path) -> None:
     assert make_plan(shuffled, results=study).count("run") == 0
 
 
-def test_a_cell_does_not_depend_on_what_ran_beside_it(study: Path, tmp_path: Path, records: pd.DataFrame) -> None:
+def test_a_cell_does_not_depend_on_what_ran_beside_it(
+    study: Path, tmp_path: Path, records: pd.DataFrame
+) -> None:
     run(grid(seeds=[1], estimators=["rloo[k=2]"]), results=tmp_path, workers=0)
     alone = vbench.load(tmp_path / "small")
     timing = ["examples_per_second", "seconds_per_step", "peak_memory", "work_normalized_variance"]
@@ -139,7 +143,11 @@ def test_a_cell_does_not_depend_on_what_ran_beside_it(study: Path, tmp_path: Pat
     alone = alone[~alone["metric"].isin(timing)][columns].sort_values(keys, ignore_index=True)
     beside = records[records["cell"].isin(alone["cell"]) & ~records["metric"].isin(timing)][columns]
     pd.testing.assert_frame_equal(
-        alone, beside.sort_values(keys, ignore_index=True), check_exact=True, check_categorical=False, check_dtype=False
+        alone,
+        beside.sort_values(keys, ignore_index=True),
+        check_exact=True,
+        check_categorical=False,
+        check_dtype=False,
     )
 
 
@@ -167,7 +175,9 @@ def test_divergence_is_a_status_and_keeps_what_was_measured(tmp_path: Path) -> N
     assert outcome.status == "diverged"
     assert outcome.reason.startswith("step ")
     assert result.failed == [outcome]
-    assert run(wild, results=tmp_path, workers=0).computed == 0, "a divergence is a result, not computed twice"
+    assert run(wild, results=tmp_path, workers=0).computed == 0, (
+        "a divergence is a result, not computed twice"
+    )
 
 
 def test_a_failure_is_a_row_and_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +197,9 @@ def test_a_failure_is_a_row_and_is_tried_again(tmp_path: Path, monkeypatch: pyte
     assert len(Store(tmp_path / "small").outcomes()) == 1
 
 
-def test_missing_data_fail_their_own_cells_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_data_fail_their_own_cells_with_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vbench.assemble import _dataset
     from vbench.builtin.datasets.files import DataError
 
@@ -215,7 +227,11 @@ def test_missing_data_fail_their_own_cells_with_advice(tmp_path: Path, monkeypat
 def test_workers_give_the_same_numbers(study: Path, tmp_path: Path, records: pd.DataFrame) -> None:
     """The same cells in processes of their own: equal to the last bit."""
     run(grid(seeds=[0], estimators=["rloo[k=2]", "reparam"]), results=tmp_path, workers=2)
-    theirs = vbench.load(tmp_path / "small").query("metric == 'elbo'").set_index(["cell", "step", "split"])["value"]
+    theirs = (
+        vbench.load(tmp_path / "small")
+        .query("metric == 'elbo'")
+        .set_index(["cell", "step", "split"])["value"]
+    )
     ours = records.query("metric == 'elbo'").set_index(["cell", "step", "split"])["value"]
     assert len(theirs) == 3 * 3
     assert ours.loc[list(theirs.index)].tolist() == theirs.tolist()
@@ -223,8 +239,12 @@ def test_workers_give_the_same_numbers(study: Path, tmp_path: Path, records: pd.
 
 def test_a_timeout_is_a_row(tmp_path: Path) -> None:
     slow = grid(
-        encoders=["gaussian[latent=3]"], priors=["standard-normal"], estimators=["reparam"], seeds=1,
-        train={"steps": 10_000_000}, measure={},
+        encoders=["gaussian[latent=3]"],
+        priors=["standard-normal"],
+        estimators=["reparam"],
+        seeds=1,
+        train={"steps": 10_000_000},
+        measure={},
     )
     result = run(slow, results=tmp_path, workers=1, timeout=3)
     (outcome,) = result.outcomes.values()
@@ -233,7 +253,10 @@ def test_a_timeout_is_a_row(tmp_path: Path) -> None:
 
 def test_own_gradients_follow_the_cells_training(tmp_path: Path) -> None:
     own = grid(
-        encoders=["gaussian[latent=3,hidden=[8]]"], priors=["standard-normal"], estimators=["reparam"], seeds=1,
+        encoders=["gaussian[latent=3,hidden=[8]]"],
+        priors=["standard-normal"],
+        estimators=["reparam"],
+        seeds=1,
         measure={"every": 20, "gradients": {"draws": 8, "at": "own"}, "data": 20},
     )
     run(own, results=tmp_path, workers=0)
@@ -244,8 +267,12 @@ def test_own_gradients_follow_the_cells_training(tmp_path: Path) -> None:
 
 def test_train_sweep_is_an_axis(tmp_path: Path) -> None:
     swept = grid(
-        encoders=["gaussian[latent=3,hidden=[8]]"], priors=["standard-normal"], estimators=["reparam"], seeds=1,
-        train={"steps": 20, "sweep": {"lr": [1e-3, 1e-2]}}, measure={"data": 20},
+        encoders=["gaussian[latent=3,hidden=[8]]"],
+        priors=["standard-normal"],
+        estimators=["reparam"],
+        seeds=1,
+        train={"steps": 20, "sweep": {"lr": [1e-3, 1e-2]}},
+        measure={"data": 20},
     )
     run(swept, results=tmp_path, workers=0)
     joined = vbench.load(tmp_path / "small", columns=["train.lr"])

@@ -5,9 +5,10 @@ import re
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fake_catalogue import PATIENT
 from vbench.positions import MAX_DEPTH, MAX_VALUES, GridError, Node, Place, Problems, plain
 from vbench.yaml12 import MAX_BYTES, decode, read_yaml, scalar
 
@@ -88,6 +89,7 @@ def test_scalar_refuses(text, problem):
     assert len(str(caught.value)) < 120
 
 
+@settings(**PATIENT)
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63) + 1, 2**63 - 1))
 def test_scalar_reads_what_python_prints(number):
     assert repr(scalar(repr(number))) == repr(number)
@@ -101,6 +103,7 @@ documents = st.recursive(
 )
 
 
+@settings(**PATIENT)
 @given(documents, st.sampled_from([None, 2]))
 def test_reads_json(document, indent):
     text = json.dumps(document, ensure_ascii=False, indent=indent)

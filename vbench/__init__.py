@@ -9,8 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vbench.bounds import ELBO, IWAE, Renyi
     from vbench.assemble import build
+    from vbench.bounds import ELBO, IWAE, Renyi
     from vbench.estimators.controls import LearnedBaseline, LeaveOneOut, Zero
     from vbench.estimators.doubly import DoublyReparameterized
     from vbench.estimators.pathwise import AnalyticKL, Pathwise

@@ -114,13 +114,15 @@ def _task_traits() -> frozenset[str]:
 
 def _declared(registered: Registered) -> frozenset[str]:
     """Needs that a class states before it is built: a net for images must not be built for anything else."""
-    needs = getattr(registered.factory, "needs", frozenset())
+    needs: Any = getattr(registered.factory, "needs", frozenset())
     return needs if isinstance(needs, frozenset) else frozenset()
 
 
 def _refuse(choices: Mapping[Kind, Choice], kind: Kind, missing: frozenset[str]) -> None:
     if missing:
-        others = ", ".join(f"{other} {choices[other].name}" for other in KINDS if other not in (kind, "estimator"))
+        others = ", ".join(
+            f"{other} {choices[other].name}" for other in KINDS if other not in (kind, "estimator")
+        )
         raise Incompatible(
             f"{kind} {choices[kind].name} needs {' and '.join(sorted(missing))}, which is not offered by {others}"
         )
@@ -141,7 +143,12 @@ def sample_part(kind: Kind, name: str) -> nn.Module | None:
         return None
     parameters = {parameter.name: parameter.default for parameter in registered.component.parameters}
     choice = Choice(kind, name, {}, parameters)
-    task: dict[str, Any] = {"x": Space((8, 8), "binary"), "n": 10, "mean": torch.zeros(8, 8), "data": torch.zeros(10, 8, 8)}
+    task: dict[str, Any] = {
+        "x": Space((8, 8), "binary"),
+        "n": 10,
+        "mean": torch.zeros(8, 8),
+        "data": torch.zeros(10, 8, 8),
+    }
     for z in (Space((4,)), Space((4,), "binary"), Space((4, 3), "categorical")):
         try:
             return _make(registered, choice, task | {"z": z}, 0)
@@ -150,9 +157,7 @@ def sample_part(kind: Kind, name: str) -> nn.Module | None:
     return None
 
 
-def build(
-    *, dataset: str, encoder: str, decoder: str, prior: str, estimator: str, seed: int = 0
-) -> Built:
+def build(*, dataset: str, encoder: str, decoder: str, prior: str, estimator: str, seed: int = 0) -> Built:
     """One cell's objects without running it: what a notebook starts from.
 
     Args:
@@ -180,5 +185,6 @@ def build(
     }
     catalogue = load_registry().catalogue()
     return build_choices(
-        {kind: parse_choice(text, kind, catalogue, f"build({kind}=...)") for kind, text in texts.items()}, seed
+        {kind: parse_choice(text, kind, catalogue, f"build({kind}=...)") for kind, text in texts.items()},
+        seed,
     )

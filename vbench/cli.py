@@ -35,10 +35,12 @@ def _example(text: str) -> str:
     return f"\b\nExample:\n  {text}"
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(version(), prog_name="vbench", message="%(prog)s %(version)s")
 def main() -> None:
-    """Benchmark variational objectives: estimators held against exact gradients, compared fairly.
+    r"""Benchmark variational objectives: estimators held against exact gradients, compared fairly.
 
     \b
     Start with:
@@ -50,23 +52,39 @@ def main() -> None:
 _json = click.option("--json", "as_json", is_flag=True, help="For scripts: JSON on standard output.")
 _grid = click.argument("grid", type=click.Path(path_type=Path))
 _results = click.option(
-    "--results", default="results", show_default=True, help="Root folder of all studies.", type=click.Path(path_type=Path)
+    "--results",
+    default="results",
+    show_default=True,
+    help="Root folder of all studies.",
+    type=click.Path(path_type=Path),
 )
-_set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of the grid.")
+_set = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of the grid."
+)
 _filter = click.option(
     "--filter", "filters", multiple=True, metavar="AXIS=GLOB", help="Only these cells; several are ANDed."
 )
-_keep_stale = click.option("--keep-stale", is_flag=True, help="Keep results whose code has since changed, marked.")
+_keep_stale = click.option(
+    "--keep-stale", is_flag=True, help="Keep results whose code has since changed, marked."
+)
 
 
-@main.command(epilog=_example("vbench run results/quickstart/grid.yaml --set seeds=1 --filter 'estimator=iwae*'"))
+@main.command(
+    epilog=_example("vbench run results/quickstart/grid.yaml --set seeds=1 --filter 'estimator=iwae*'")
+)
 @_grid
 @_set
 @_filter
 @_results
 @_keep_stale
-@click.option("--workers", type=click.IntRange(0), help="Cells at once, a process each; 0: in this process.  [default: cores]")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Torch threads of each cell.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    help="Cells at once, a process each; 0: in this process.  [default: cores]",
+)
+@click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Torch threads of each cell."
+)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds that one cell may take.")
 @click.option("--dry-run", is_flag=True, help="Show what would run, and stop.")
@@ -84,8 +102,8 @@ def run(
 ) -> None:
     """Train and measure every cell of GRID that is not done yet.
 
-    Run it again after an interruption, or after adding to the grid: nothing finished is computed twice. Exit code 0: all
-    cells done, or skipped with a reason; 1: some failed; 2: the grid or the call is wrong.
+    Run it again after an interruption, or after adding to the grid: nothing finished is computed twice. Exit code 0:
+    all cells done, or skipped with a reason; 1: some failed; 2: the grid or the call is wrong.
     """
     from vbench.report import console
 
@@ -132,7 +150,9 @@ def plan(
         console.show_plan(found)
 
 
-def _plan(grid: Path, overrides: tuple[str, ...], filters: tuple[str, ...], results: Path, keep_stale: bool) -> Any:
+def _plan(
+    grid: Path, overrides: tuple[str, ...], filters: tuple[str, ...], results: Path, keep_stale: bool
+) -> Any:
     from vbench.study import make_plan
 
     return make_plan(grid, overrides=overrides, filters=filters, results=results, keep_stale=keep_stale)
@@ -156,7 +176,11 @@ def list_(kind: str | None, as_json: bool) -> None:
         components.show_list(catalogue, kind)
 
 
-@main.command(epilog=_example("vbench show vimco    (or encoder:bernoulli, where kinds share a name; or a kind: estimator)"))
+@main.command(
+    epilog=_example(
+        "vbench show vimco    (or encoder:bernoulli, where kinds share a name; or a kind: estimator)"
+    )
+)
 @click.argument("name")
 def show(name: str) -> None:
     """Show one component: what it does, its source and its parameters; or what a kind must provide."""

@@ -1,4 +1,4 @@
-"""Probability families with exactly what the contract asks: ``draw``, ``log_prob``, ``mean``, ``sample``; all vmappable.
+"""Probability families with exactly what the contract asks: ``draw``, ``log_prob``, ``mean``, ``sample``; vmappable.
 
 One class serves as posterior (parameters ``[B, *Z]``), prior (``[1, *Z]``) and likelihood (``[K, B, *X]``): parameters
 broadcast against values ``[K, B, *event]``, and everything from the third dimension on is the event. They exist because

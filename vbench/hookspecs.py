@@ -1,8 +1,9 @@
 """What a plugin may register: one hook per kind, each returning a mapping of name to factory.
 
-A plugin is a package with an entry point in group ``vbench``. A factory is a function or class; from its signature it gets
-what it asks for by name (``x``, ``n``, ``mean``, ``data``, and for decoders, priors and estimators ``z``), and everything else
-is a user's parameter with its default, type, limits and help: ``k: Annotated[int, Ge(2), "samples per datum"] = 4``.
+A plugin is a package with an entry point in group ``vbench``. A factory is a function or class; from its signature it
+gets what it asks for by name (``x``, ``n``, ``mean``, ``data``, and for decoders, priors and estimators ``z``), and
+everything else is a user's parameter with its default, type, limits and help: ``k: Annotated[int, Ge(2), "samples per
+datum"] = 4``.
 """
 
 from __future__ import annotations

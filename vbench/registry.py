@@ -1,7 +1,7 @@
 """The plugin host: every component by kind and name, with where it came from.
 
-Built-ins are registered through the same hooks as strangers. A plugin that cannot be loaded is listed with the reason and
-costs only the cells that need it; two owners of one name are an error that names both.
+Built-ins are registered through the same hooks as strangers. A plugin that cannot be loaded is listed with the reason
+and costs only the cells that need it; two owners of one name are an error that names both.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ class Registry:
             for implementation in (i for i in implementations if i.plugin is plugin):
                 factories = implementation.function()
                 if not isinstance(factories, Mapping):
-                    raise TypeError(f"{hook} returned {type(factories).__name__}, expected a mapping of name to factory")
+                    raise TypeError(
+                        f"{hook} returned {type(factories).__name__}, expected a mapping of name to factory"
+                    )
                 found += [
                     Registered(describe(kind, name, factory, distribution, version), factory)
                     for name, factory in factories.items()
@@ -117,7 +119,8 @@ class Registry:
     def catalogue(self) -> Catalogue:
         """The same without the objects."""
         components = {
-            kind: {name: item.component for name, item in items.items()} for kind, items in self.components.items()
+            kind: {name: item.component for name, item in items.items()}
+            for kind, items in self.components.items()
         }
         return Catalogue(components, tuple(self.broken), tuple(self.clashes))
 
@@ -147,7 +150,9 @@ def describe(kind: Kind, name: str, factory: Any, distribution: str, version: st
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"{kind} name {name!r} must be lower-case letters, digits, '.', '_' and '-'")
     if not callable(factory):
-        raise TypeError(f"{kind} {name!r} is {type(factory).__name__}, expected a factory (a function or class)")
+        raise TypeError(
+            f"{kind} {name!r} is {type(factory).__name__}, expected a factory (a function or class)"
+        )
     hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory, include_extras=True)
     parameters = []
     for parameter in inspect.signature(factory).parameters.values():

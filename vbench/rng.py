@@ -39,7 +39,9 @@ class _Sample(torch.autograd.Function):
     """A seeded torch generator that vmap may batch: each lane draws from its own key, so group size never matters."""
 
     @staticmethod
-    def forward(key: Tensor, count: int, kind: str, shape: Sequence[int], dtype: torch.dtype, device: Any) -> Tensor:
+    def forward(
+        key: Tensor, count: int, kind: str, shape: Sequence[int], dtype: torch.dtype, device: Any
+    ) -> Tensor:
         seed = _seed(int(key), count)
         if kind == "key":
             return torch.tensor(seed, dtype=torch.int64)

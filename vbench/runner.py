@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from vbench import checkpoints
-from vbench.batches import Order, training_batch
 from vbench.assemble import Built, Incompatible, build_choices
+from vbench.batches import Order, training_batch
 from vbench.grid import Cell, Train, cell_from_spec
 from vbench.measure.schedule import evaluate, measure_gradients, missing
 from vbench.measure.throughput import Stopwatch

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vbench.assemble import Incompatible, build_choices, load_dataset
-from vbench.catalogue import Catalogue, Kind
+from vbench.catalogue import Catalogue
 from vbench.choices import Choice, parse_choice
 from vbench.execute.local import Event, Executor, Job
 from vbench.grid import Cell, Grid, GridError, cell_from_spec, read_grid
@@ -306,7 +306,9 @@ def _device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        found = device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count())
+        found = device.type == "cpu" or (
+            device.type == "cuda" and (device.index or 0) < torch.cuda.device_count()
+        )
     except RuntimeError:
         found = False
     if not found:

@@ -94,7 +94,7 @@ class Batch(NamedTuple):
     """A minibatch as every part sees it."""
 
     x: Tensor  # [B, *X]
-    index: Tensor  # [B] identity of each datum (per-datum posteriors)
+    index: Tensor  # type: ignore[assignment]  # [B] identity of each datum (per-datum posteriors)
     progress: float = 1.0  # 0 at the start of training, 1 at its end, at frozen checkpoints and in evaluation
     mask: Tensor | None = None  # [B, *X] observed; lengths of sequences, missing pixels
     key: Tensor | None = None  # for parts that draw inside forward: live and frozen passes agree
@@ -104,7 +104,9 @@ class Draw(NamedTuple):
     """Samples of a posterior."""
 
     z: Tensor  # [K, B, *Z]
-    log_q: Tensor | None  # [K, B] any denominator that makes p(x, z) / q a proper weight; None where there is none
+    log_q: (
+        Tensor | None
+    )  # [K, B] any denominator that makes p(x, z) / q a proper weight; None where there is none
     info: Mapping[str, Tensor] = {}
 
 

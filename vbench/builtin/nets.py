@@ -45,7 +45,8 @@ def halved(size: tuple[int, int], times: int) -> list[tuple[int, int]]:
     return sizes
 
 
-def set_output_bias(bias: Tensor, values: Tensor) -> None:
-    """Overwrite the first entries of a layer's bias (a net that starts at the data's mean saves about a nat)."""
+def set_output_bias(layer: nn.Module, values: Tensor) -> None:
+    """Overwrite the first entries of a linear layer's bias (a net that starts at the data's mean saves about a nat)."""
+    assert isinstance(layer, nn.Linear)  # noqa: S101 - tells the type checker what a Sequential ends with
     with torch.no_grad():
-        bias[: values.numel()] = values.flatten().to(bias.dtype)
+        layer.bias[: values.numel()] = values.flatten().to(layer.bias.dtype)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vbench.types import Batch, Space
 
-__all__ = ["LeaveOneOut", "LearnedBaseline", "Zero"]
+__all__ = ["LearnedBaseline", "LeaveOneOut", "Zero"]
 
 
 class Zero(nn.Module):

@@ -18,15 +18,15 @@ __all__ = ["DoublyReparameterized"]
 class DoublyReparameterized(Estimator):
     r"""Only the path through z reaches q's parameters, with weight :math:`h_k = \partial_k l - \partial_k^2 l`.
 
-    For :math:`L = E[l(\log w_1, \ldots, \log w_K)]` the score term that hides in :math:`\partial \log q(z_k)/\partial\phi`
-    is itself reparameterised, which leaves
+    For :math:`L = E[l(\log w_1, \ldots, \log w_K)]` the score term that hides in :math:`\partial \log
+    q(z_k)/\partial\phi` is itself reparameterised, which leaves
 
     .. math:: \nabla_\phi L = E \sum_k h_k \frac{\partial \log w_k}{\partial z_k} \frac{\partial z_k}{\partial \phi},
 
-    the diagonal of the Hessian alone. The ELBO gives STL, IWAE gives DReG (:math:`h_k = \tilde w_k^2`). Decoder, prior and
-    an encoder's direct part in p keep the bound's plain gradient :math:`\sum_k \partial_k l\, \nabla \log p(x, z_k)`.
-    Unbiased for the bound where the draws are independent. It need not reduce variance: far from the optimum DReG can be
-    several times worse than IWAE's plain gradient.
+    the diagonal of the Hessian alone. The ELBO gives STL, IWAE gives DReG (:math:`h_k = \tilde w_k^2`). Decoder,
+    prior and an encoder's direct part in p keep the bound's plain gradient :math:`\sum_k \partial_k l\, \nabla \log
+    p(x, z_k)`. Unbiased for the bound where the draws are independent. It need not reduce variance: far from the
+    optimum DReG can be several times worse than IWAE's plain gradient.
 
     Args:
         bound: a smooth function of the log weights.
@@ -41,7 +41,9 @@ class DoublyReparameterized(Estimator):
     def __init__(self, bound: Bound, k: int) -> None:
         super().__init__()
         if not bound.smooth:
-            raise ValueError(f"{bound} is not twice differentiable: it has no doubly reparameterised gradient")
+            raise ValueError(
+                f"{bound} is not twice differentiable: it has no doubly reparameterised gradient"
+            )
         self.bound, self.k = bound, k
 
     def forward(self, model: Any, batch: Batch, rng: Rng) -> Estimate:

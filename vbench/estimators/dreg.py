@@ -16,8 +16,8 @@ __all__ = ["dreg"]
 def dreg(k: Annotated[int, Ge(1), "importance samples per datum"] = 5) -> Estimator:
     r"""Importance-weighted bound with a doubly reparameterised encoder gradient.
 
-    .. math:: \nabla_\phi: \; \sum_k \tilde w_k^2 \frac{\partial \log w_k}{\partial z_k} \frac{\partial z_k}{\partial \phi};
-       \qquad \nabla_\theta: \; \sum_k \tilde w_k \nabla_\theta \log p(x, z_k)
+    .. math:: \nabla_\phi: \; \sum_k \tilde w_k^2 \frac{\partial \log w_k}{\partial z_k}
+       \frac{\partial z_k}{\partial \phi}; \qquad \nabla_\theta: \; \sum_k \tilde w_k \nabla_\theta \log p(x, z_k)
 
     Unbiased for the K-sample bound, the decoder's gradient included (its weights are not squared).
 

@@ -12,7 +12,9 @@ __all__ = ["AnalyticKL", "Pathwise"]
 
 
 class Pathwise(Estimator):
-    r"""Differentiate the bound through the draws, :math:`\nabla\, l(\log w_1, \ldots, \log w_K)`, :math:`z_k = g(\epsilon_k, x)`.
+    r"""Differentiate the bound through the draws.
+
+    .. math:: \nabla\, l(\log w_1, \ldots, \log w_K), \qquad z_k = g(\epsilon_k, x)
 
     Unbiased for the bound at its K, for all parameters at once.
 

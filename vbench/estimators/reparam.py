@@ -15,7 +15,9 @@ __all__ = ["reparam"]
 
 def reparam(
     k: Annotated[int, Ge(1), "samples per datum, averaged"] = 1,
-    kl: Annotated[Literal["sampled", "analytic"], "estimate KL(q || p) by the same draws, or in closed form"] = "sampled",
+    kl: Annotated[
+        Literal["sampled", "analytic"], "estimate KL(q || p) by the same draws, or in closed form"
+    ] = "sampled",
 ) -> Estimator:
     r"""ELBO by the reparameterisation trick.
 

@@ -17,7 +17,8 @@ __all__ = ["rloo"]
 def rloo(k: Annotated[int, Ge(2), "samples per datum, averaged"] = 4) -> Estimator:
     r"""ELBO by the likelihood ratio with a leave-one-out baseline.
 
-    .. math:: \nabla_\phi: \; \tfrac1K \sum_k \Big(\log w_k - \tfrac{1}{K-1} \sum_{j \ne k} \log w_j\Big) \nabla_\phi \log q(z_k | x)
+    .. math:: \nabla_\phi: \; \tfrac1K \sum_k \Big(\log w_k - \tfrac{1}{K-1} \sum_{j \ne k} \log w_j\Big)
+       \nabla_\phi \log q(z_k | x)
 
     Unbiased for the ELBO, also with an unnormalised density.
 

@@ -20,9 +20,10 @@ class Score(Estimator):
 
     .. math:: \sum_k \big( l(\log w) - l(\log w;\, \log w_k := s_k) \big) \nabla_\phi \log q(z_k) + \nabla\, l(\log w)
 
-    The stand-in :math:`s_k` comes from a control and never depends on :math:`z_k`. The second, direct term trains decoder and
-    prior; on a linear bound its part in :math:`\phi` has mean zero and is left out. Unbiased for the bound at its K; an
-    unnormalised density is served by leave-one-out on a linear bound, where its unknown constant cancels.
+    The stand-in :math:`s_k` comes from a control and never depends on :math:`z_k`. The second, direct term trains
+    decoder and prior; on a linear bound its part in :math:`\phi` has mean zero and is left out. Unbiased for the
+    bound at its K; an unnormalised density is served by leave-one-out on a linear bound, where its unknown constant
+    cancels.
 
     Args:
         bound: function of the log weights. Where it is not linear, a fixed stand-in would depend on units: only

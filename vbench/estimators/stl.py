@@ -16,7 +16,8 @@ __all__ = ["stl"]
 def stl(k: Annotated[int, Ge(1), "samples per datum, averaged"] = 1) -> Estimator:
     r"""ELBO by the path through z alone, which has zero variance where q is the posterior.
 
-    .. math:: \nabla_\phi\, \tfrac1K \sum_k \log p(x, z_k) - \log q_{\bar\phi}(z_k | x), \qquad \bar\phi \text{ held fixed}
+    .. math:: \nabla_\phi\, \tfrac1K \sum_k \log p(x, z_k) - \log q_{\bar\phi}(z_k | x), \qquad
+       \bar\phi \text{ held fixed}
 
     Unbiased for the ELBO.
 

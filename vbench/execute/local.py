@@ -111,11 +111,13 @@ class Executor:
             return
         self.warm()
         supervisor = _Supervisor(self, queue, on_event, lost)
-        with supervisor.signals():
-            supervisor.run()
-        if supervisor.stopped:
-            signal.raise_signal(supervisor.stopped)
-            raise KeyboardInterrupt
+        try:
+            with supervisor.signals():
+                supervisor.run()
+        finally:
+            if supervisor.stopped:
+                signal.raise_signal(supervisor.stopped)
+                raise KeyboardInterrupt
 
 
 class _Queue:
@@ -149,13 +151,13 @@ class _Runner:
         self._on_event = on_event
         self._lost = lost
 
-    def _started(self, job: Job) -> bytes | None:
-        """Announce a job; its payload as it travels, or None: one that cannot travel has failed."""
-        self._on_event(Event("started", job.key))
+    def _pack(self, job: Job) -> bytes | None:
+        """The payload as it travels, or None: a job that cannot travel has failed."""
         try:
             return pickle.dumps(job.payload)
         except Exception as error:
             reason = f"its payload cannot be sent: {child.one_line(error)}"
+            self._on_event(Event("started", job.key))
             self._ended(job, Ending("failed", reason, told=False), 0.0)
             return None
 
@@ -185,10 +187,11 @@ class _Inline(_Runner):
         def report(step: int, steps: int) -> None:
             self._on_event(Event("progress", job.key, step, steps))
 
-        started = time.monotonic()
-        payload = self._started(job)
+        payload = self._pack(job)
         if payload is None:
             return
+        started = time.monotonic()
+        self._on_event(Event("started", job.key))
         ending = Ending("interrupted", "stopped by SIGINT", told=False)
         try:
             ending = child.attempt(self._executor.target, payload, report)
@@ -202,6 +205,7 @@ class _Supervisor(_Runner):
     def __init__(self, executor: Executor, queue: _Queue, on_event: OnEvent, lost: Lost) -> None:
         super().__init__(executor, queue, on_event, lost)
         self.stopped = 0
+        self._waiting = False
         self._running: list[Running[Job]] = []
         self._woken, self._wake = server.pipe()
 
@@ -232,9 +236,9 @@ class _Supervisor(_Runner):
                 signal.signal(number, handler)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self.stopped:
+        again, self.stopped = self.stopped, number
+        if again or self._waiting:
             raise KeyboardInterrupt
-        self.stopped = number
         with contextlib.suppress(OSError):  # closed: the last job has just ended
             self._wake.send_bytes(b"")
 
@@ -243,17 +247,22 @@ class _Supervisor(_Runner):
             job = self._queue.next()
             if job is None:
                 break
-            payload = self._started(job)
+            payload = self._pack(job)
             if payload is not None:
-                self._running.append(self._launch(job, payload))
+                self._launch(job, payload)
         return bool(self._running)
 
-    def _launch(self, job: Job, payload: bytes) -> Running[Job]:
+    def _launch(self, job: Job, payload: bytes) -> None:
         ex = self._executor
         log = ex.log_folder / f"{job.key}.log"
         environment = server.environment(ex.threads)
         setting = Setting(ex.target, environment, ex.threads, ex.memory, server.forks(), str(log))
-        return launch(job, setting, payload, log, ex.timeout)
+        # The first start waits for the server to load its libraries, and then there is nothing to end gently.
+        self._waiting = not self._running
+        running = launch(job, setting, payload, log, ex.timeout)
+        self._waiting = False
+        self._running.append(running)
+        self._on_event(Event("started", job.key))
 
     def _turn(self) -> None:
         """Wait for the next thing to happen and see to it."""

@@ -123,11 +123,19 @@ def launch(job: T, setting: Setting, payload: bytes, log: Path, timeout: float |
     output, output_end = server.pipe() if os.name == "posix" else (None, None)
     if output:
         os.set_blocking(output.fileno(), False)
-    process = server.start(child.main, (setting, payload, status_end, life_end, output_end), setting.threads)
-    for end in (status_end, life_end, output_end):
-        _close(end)
-    deadline = math.inf if timeout is None else time.monotonic() + timeout
-    return Running(job, process, status, output, life, CappedLog(log) if output else None, deadline)
+    arguments = (setting, payload, status_end, life_end, output_end)
+    try:
+        process = server.start(child.main, arguments, setting.threads)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        kept = CappedLog(log) if output else None
+        return Running(job, process, status, output, life, kept, deadline)
+    except BaseException:
+        for end in (status, output, life):
+            _close(end)
+        raise
+    finally:
+        for end in (status_end, life_end, output_end):
+            _close(end)
 
 
 def _close(end: Connection | CappedLog | None) -> None:

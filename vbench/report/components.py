@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -50,7 +50,11 @@ def plugins_json(catalogue: Catalogue) -> dict[str, Any]:
     """Installed distributions with what they register, and what could not be loaded."""
     return {
         "plugins": [
-            {"distribution": name, "version": components[0].version, "components": [f"{c.kind}:{c.name}" for c in components]}
+            {
+                "distribution": name,
+                "version": components[0].version,
+                "components": [f"{c.kind}:{c.name}" for c in components],
+            }
             for name, components in _by_distribution(catalogue).items()
         ],
         "broken": [asdict(item) for item in catalogue.broken],
@@ -72,7 +76,9 @@ def show_plugins(catalogue: Catalogue) -> None:
         console.print(Text(f"{name} {components[0].version}: {len(components)} components"), soft_wrap=True)
         if name != "vbench":
             for component in components:
-                console.print(Text(f"  {component.kind}:{component.name}  {component.summary}"), soft_wrap=True)
+                console.print(
+                    Text(f"  {component.kind}:{component.name}  {component.summary}"), soft_wrap=True
+                )
     for item in catalogue.broken:
         line = f"broken: {item.distribution} {item.version} ({item.entry_point}): {item.reason}"
         console.print(Text(line), style="red", soft_wrap=True)
@@ -83,7 +89,7 @@ def show_plugins(catalogue: Catalogue) -> None:
 def show(catalogue: Catalogue, name: str) -> int:
     """Everything about one component, or about what a kind must provide; returns the exit code."""
     if name in KINDS:
-        _show_kind(cast(Kind, name))
+        _show_kind(name)
         return 0
     kind, _, rest = name.rpartition(":")
     found = [c for c in catalogue if c.name == rest and kind in ("", c.kind)]
@@ -149,7 +155,12 @@ def _show_kind(kind: Kind) -> None:
 
     console = Console()
     contract = getattr(types, kind.capitalize())
-    console.print(Text(f"{kind}: register it from the hook vbench_{kind}s() of a package with an entry point in group vbench", style="bold"))
+    console.print(
+        Text(
+            f"{kind}: register it from the hook vbench_{kind}s() of a package with an entry point in group vbench",
+            style="bold",
+        )
+    )
     console.print(Text(inspect.cleandoc(hookspecs.__doc__ or "")))
     given = ", ".join(sorted(PROVIDED[kind])) or "nothing"
     console.print(Text(f"\nOf the task, its factory may ask for: {given}.\n"))

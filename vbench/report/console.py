@@ -28,9 +28,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "to_run": plan.count("run"),
         "done": plan.count("done"),
         "references": len(plan.references),
-        "stale": [
-            {**_identity(p), "reason": p.reason} for p in plan.cells if p.reason.startswith("stale")
-        ],
+        "stale": [{**_identity(p), "reason": p.reason} for p in plan.cells if p.reason.startswith("stale")],
         "skipped": [{**_identity(p), "reason": p.reason} for p in plan.cells if p.action == "skip"],
     }
 
@@ -67,7 +65,9 @@ def run(grid: Path, **settings: Any) -> int:
         if not plan.count("run"):
             console.print("nothing to compute: every cell that can run is done", style="bold")
             return
-        names = {p.key: _short(p) for p in plan.cells} | {p.key: f"reference {_short(p)}" for p in plan.references}
+        names = {p.key: _short(p) for p in plan.cells} | {
+            p.key: f"reference {_short(p)}" for p in plan.references
+        }
         progress.append(RunProgress(plan.count("run") + len(plan.references), names, console))
         progress[0].__enter__()
 
@@ -95,7 +95,9 @@ def _close(progress: list[RunProgress]) -> None:
 def _short(planned: Planned) -> str:
     """What tells a cell from its neighbours on one line."""
     labels = planned.cell.labels()
-    return " ".join(filter(None, (labels["dataset"], labels["estimator"], labels["train"], f"seed {planned.cell.seed}")))
+    return " ".join(
+        filter(None, (labels["dataset"], labels["estimator"], labels["train"], f"seed {planned.cell.seed}"))
+    )
 
 
 def _show_result(result: Result, console: Console) -> None:
@@ -113,7 +115,10 @@ def _show_result(result: Result, console: Console) -> None:
         console.print(Text(note), style="dim", soft_wrap=True)
     counts = ", ".join(f"{count} {status}" for status, count in sorted(result.counts.items()))
     console.print(Text(f"{counts}; {result.computed} computed now"), soft_wrap=True)
-    console.print(Text(f"records: {result.folder / 'records'}   in Python: vbench.load({str(result.folder)!r})"), soft_wrap=True)
+    console.print(
+        Text(f"records: {result.folder / 'records'}   in Python: vbench.load({str(result.folder)!r})"),
+        soft_wrap=True,
+    )
     for outcome in result.failed:
         labels = " ".join(outcome.labels[axis] for axis in ("dataset", "encoder", "estimator"))
         line = f"{outcome.status}: {labels} seed {outcome.seed}: {outcome.reason}"

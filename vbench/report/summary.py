@@ -57,8 +57,8 @@ class Summary:
 def summarize(records: DataFrame, cells: DataFrame) -> Summary:
     """Aggregate a study's records over seeds.
 
-    Means over the seeds that finished, with a 95% t-interval where there are two or more; ``ok`` counts them against all
-    seeds asked for. Combinations of which no cell could run (skipped) are left to ``vbench plan``.
+    Means over the seeds that finished, with a 95% t-interval where there are two or more; ``ok`` counts them against
+    all seeds asked for. Combinations of which no cell could run (skipped) are left to ``vbench plan``.
 
     Args:
         records, cells: the frames of :func:`vbench.load`.
@@ -66,10 +66,14 @@ def summarize(records: DataFrame, cells: DataFrame) -> Summary:
     asked = cells[cells["status"] != "skipped"]
     if asked.empty:
         return Summary({}, (), (), ("nothing ran: every cell was skipped",))
-    varying = [axis for axis in AXES if asked[axis].nunique() > 1]
-    common = {axis: str(asked[axis].iloc[0]) for axis in AXES if axis not in varying and str(asked[axis].iloc[0])}
+    varying = [axis for axis in AXES if len(asked[axis].unique()) > 1]
+    common = {
+        axis: str(asked[axis].iloc[0]) for axis in AXES if axis not in varying and str(asked[axis].iloc[0])
+    }
     short = {axis: _short(asked[axis].astype(str).unique()) for axis in varying}
-    common |= {axis: "; ".join(short[axis]) for axis in varying if list(short[axis]) != list(short[axis].values())}
+    common |= {
+        axis: "; ".join(short[axis]) for axis in varying if list(short[axis]) != list(short[axis].values())
+    }
     shown = [h for h in HEADLINES if not _of(records, h).empty]
     rows = []
     for _, group in asked.groupby(list(AXES), observed=True, sort=False):
@@ -124,8 +128,10 @@ def _interval(values: Sequence[float], mean: float, digits: int) -> str:
 def _notes(asked: DataFrame, shown: Sequence[Headline]) -> list[str]:
     notes = ["test data, nats per datum; mean over seeds, ± 95% t-interval; data/s while training"]
     if any(h.metric == "gradient_variance" for h in shown):
-        notes.append("enc, dec var: variance of the minibatch gradient, at equal parameters only with at: shared")
-        if asked["bound"].nunique() > 1:
+        notes.append(
+            "enc, dec var: variance of the minibatch gradient, at equal parameters only with at: shared"
+        )
+        if len(asked["bound"].unique()) > 1:
             notes.append("gradient variances compare within one bound only")
     return notes
 
@@ -140,7 +146,13 @@ def table(summary: Summary) -> Any:
     result = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for position, column in enumerate(summary.columns):
         numeric = position >= len(summary.columns) - figures
-        result.add_column(column, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold", min_width=None if numeric else 9)
+        result.add_column(
+            column,
+            justify="right" if numeric else "left",
+            no_wrap=numeric,
+            overflow="fold",
+            min_width=None if numeric else 9,
+        )
     for row in summary.rows:
         result.add_row(*map(Text, row))  # brackets are no markup
     return result

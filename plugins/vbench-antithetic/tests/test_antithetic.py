@@ -1,6 +1,7 @@
 import pytest
 import torch
-from vbench import Batch, ELBO, Rng, build, gradient_moments
+
+from vbench import ELBO, Batch, Rng, build, gradient_moments
 
 pytest.importorskip("vbench_antithetic", reason="pip install ./plugins/vbench-antithetic")
 

@@ -19,7 +19,8 @@ __all__ = ["ConvBernoulliDecoder"]
 class ConvBernoulliDecoder(Decoder):
     """Independent binary pixels of an image, by transposed convolutions.
 
-    One linear layer, then transposed convolutions of stride 2. A learned bias for each pixel starts at the logit of the training mean.
+    One linear layer, then transposed convolutions of stride 2. A learned bias for each pixel starts at the logit of
+    the training mean.
 
     Source: Salimans, Kingma & Welling (2015), Markov Chain Monte Carlo and Variational Inference, arXiv:1410.6460 (its
     convolutional decoder, with strides in place of upsampling).
@@ -32,9 +33,13 @@ class ConvBernoulliDecoder(Decoder):
         x: Space,
         z: Space,
         mean: Tensor,
-        channels: Annotated[Sequence[Annotated[int, Ge(1)]], "channels from the latent's side to the image's"] = (64, 32),
+        channels: Annotated[
+            Sequence[Annotated[int, Ge(1)]], "channels from the latent's side to the image's"
+        ] = (64, 32),
         activation: Annotated[Activation, "between the layers"] = "relu",
-        output_bias: Annotated[OutputBias, "where the pixels' bias starts: at the training mean, or at zero"] = "mean",
+        output_bias: Annotated[
+            OutputBias, "where the pixels' bias starts: at the training mean, or at zero"
+        ] = "mean",
     ) -> None:
         super().__init__()
         sizes = halved((x.shape[0], x.shape[1]), len(channels))[::-1]

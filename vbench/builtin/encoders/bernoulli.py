@@ -17,7 +17,8 @@ __all__ = ["BernoulliEncoder"]
 class BernoulliEncoder(Encoder):
     r"""Independent binary latents, with logits from one net.
 
-    :math:`q(z_d = 1 | x) = \sigma(\mathrm{net}(x)_d)`. Latents are binary {0, 1}, ``[latent]``. No hidden layers gives the linear sigmoid belief network of the literature.
+    :math:`q(z_d = 1 | x) = \sigma(\mathrm{net}(x)_d)`. Latents are binary {0, 1}, ``[latent]``. No hidden layers
+    gives the linear sigmoid belief network of the literature.
 
     Source: Mnih & Gregor (2014), Neural Variational Inference and Learning in Belief Networks, arXiv:1402.0030.
     """

@@ -17,7 +17,8 @@ __all__ = ["GaussianMixturePrior"]
 class GaussianMixturePrior(Prior):
     r"""Mixture of diagonal Gaussians with everything learned.
 
-    :math:`p(z) = \sum_m \pi_m N(z; \mu_m, \mathrm{diag}\, \sigma_m^2)`. Real latents; the components' means start as independent normals, so that they can part.
+    :math:`p(z) = \sum_m \pi_m N(z; \mu_m, \mathrm{diag}\, \sigma_m^2)`. Real latents; the components' means start as
+    independent normals, so that they can part.
 
     Source: Dilokthanakul et al. (2016), Deep Unsupervised Clustering with Gaussian Mixture VAEs, arXiv:1611.02648;
     Tomczak & Welling (2018), VAE with a VampPrior, arXiv:1705.07120, section 3 (its mixture baseline).
