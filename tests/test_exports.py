@@ -18,7 +18,7 @@ CONTRACT = {
 
 def test_all_is_sorted_and_complete() -> None:
     assert sorted(vbench.__all__) == sorted(set(vbench.__all__))
-    assert CONTRACT <= set(vbench.__all__)
+    assert set(vbench.__all__) >= CONTRACT
     assert set(vbench.__all__) == set(vbench._HOME)
 
 

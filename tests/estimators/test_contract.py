@@ -30,9 +30,7 @@ BUILD = {
     "binary": toys.binary,
     "categorical": toys.categorical,
 }
-IDS = [
-    "-".join([name, where, *(p for p in given if p in ("kl", "normalize"))]) for name, given, where in CASES
-]
+IDS = ["-".join([name, where, *(p for p in given if p in ("kl", "normalize"))]) for name, given, where in CASES]
 every = pytest.mark.parametrize(("name", "parameters", "where"), CASES, ids=IDS)
 
 

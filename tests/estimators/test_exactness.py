@@ -61,16 +61,12 @@ CASES = [
     case("vimco", "vamp", IWAE(), k=2),
 ]
 WRONG = [
-    pytest.param(*row, id=f"{name}-{index}-{row[0]}")
-    for name, rows in TWINS.items()
-    for index, row in enumerate(rows)
+    pytest.param(*row, id=f"{name}-{index}-{row[0]}") for name, rows in TWINS.items() for index, row in enumerate(rows)
 ]
 
 
 def judged(estimator, where, bound, n, seed):
-    return verdicts(
-        replicate(model(where)[0], estimator, model(where)[1], n, seed), *truth(where, bound, estimator.k)
-    )
+    return verdicts(replicate(model(where)[0], estimator, model(where)[1], n, seed), *truth(where, bound, estimator.k))
 
 
 @pytest.mark.parametrize(("name", "where", "bound", "n", "parameters"), CASES)

@@ -7,7 +7,7 @@ from tests import toys
 from tests.estimators.truth import model as known
 from tests.gradients import gradient_function
 from vbench.bounds import ELBO, IWAE
-from vbench.estimators.controls import LeaveOneOut
+from vbench.estimators.controls import LearnedBaseline, LeaveOneOut, Zero
 from vbench.estimators.doubly import DoublyReparameterized
 from vbench.estimators.dreg import dreg
 from vbench.estimators.iwae import iwae
@@ -139,9 +139,7 @@ def at_the_posterior():
     return model, batch
 
 
-@pytest.mark.parametrize(
-    ("estimator", "silent"), [(stl(k=2), True), (dreg(k=3), True), (reparam(k=2), False)]
-)
+@pytest.mark.parametrize(("estimator", "silent"), [(stl(k=2), True), (dreg(k=3), True), (reparam(k=2), False)])
 def test_at_the_posterior_the_path_is_silent_sample_by_sample(estimator, silent):
     model, batch = at_the_posterior()
     gradients, value = gradient_function(model, estimator, batch)(KEY)
@@ -164,6 +162,17 @@ def test_leave_one_out_never_sees_its_own_sample():
     assert not loss.any()
     changed[2] = -torch.inf
     assert torch.equal(LeaveOneOut()(changed, toys.batch(size=3))[0][2], stand_in[2])
+
+
+def test_no_control_passes_a_gradient_back_to_the_log_weights():
+    batch = toys.batch(size=3)
+    log_w = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    baseline = toys.randomize(LearnedBaseline(toys.X, hidden=3), 1)
+    stand_in, loss = baseline(log_w, batch)
+    assert not stand_in.requires_grad
+    assert torch.autograd.grad(loss.sum(), [log_w], allow_unused=True) == (None,)
+    for given in Zero()(log_w.detach(), batch):
+        assert not given.any()
 
 
 def test_the_learned_baseline_moves_towards_the_log_weight_by_its_own_loss_alone():

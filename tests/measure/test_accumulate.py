@@ -48,8 +48,7 @@ def test_a_small_spread_around_a_large_mean_keeps_its_digits():
 def test_the_standard_error_is_right_and_if_anything_too_large():
     generator = torch.Generator().manual_seed(3)
     spreads = [
-        moments(torch.randn(64, 5, generator=generator, dtype=torch.float64)).spread()["all"]
-        for _ in range(800)
+        moments(torch.randn(64, 5, generator=generator, dtype=torch.float64)).spread()["all"] for _ in range(800)
     ]
     actual = torch.tensor([s.variance for s in spreads], dtype=torch.float64).std()
     claimed = torch.tensor([s.std_error for s in spreads], dtype=torch.float64).mean()

@@ -125,15 +125,11 @@ def test_mutual_information_pairs_data_across_batches():
     means = [0.0, 0.5, 2.0, -1.0, 3.0]
     posterior, z = clusters(means, 0.7)
     whole = identity_information([(posterior, z)], 1000)
-    halves = [
-        (DiagonalNormal(posterior.loc[s], posterior.scale[s]), z[s]) for s in (slice(0, 2), slice(2, 5))
-    ]
+    halves = [(DiagonalNormal(posterior.loc[s], posterior.scale[s]), z[s]) for s in (slice(0, 2), slice(2, 5))]
     torch.testing.assert_close(identity_information(halves, 1000), whole)
     first = [(DiagonalNormal(posterior.loc[:3], posterior.scale[:3]), z[:3])]
     torch.testing.assert_close(identity_information(halves, 3), identity_information(first, 1000))
-    pairs = torch.distributions.Normal(posterior.loc[:, 0], posterior.scale[:, 0]).log_prob(
-        z
-    )  # [draws, data]
+    pairs = torch.distributions.Normal(posterior.loc[:, 0], posterior.scale[:, 0]).log_prob(z)  # [draws, data]
     torch.testing.assert_close(whole, pairs.diagonal() - pairs.logsumexp(1) + math.log(5))
 
 
@@ -145,9 +141,7 @@ def test_every_measure_for_every_kind_of_latent(build):
     information = value_of(rows, "mutual_information", "encoder")
     assert information.n == 10
     assert 0 <= information.value <= math.log(10)
-    assert rows == diagnose(
-        build(), CountsCalls() if build is not toys.gaussian else iwae(2), [toys.batch()] * 2
-    )
+    assert rows == diagnose(build(), CountsCalls() if build is not toys.gaussian else iwae(2), [toys.batch()] * 2)
 
 
 def test_a_posterior_without_log_q():

@@ -22,7 +22,7 @@ __all__ = ["PRELOAD", "environment", "forks", "pipe", "start", "warm"]
 # What most cells import. Only libraries: a plugin may touch CUDA when imported, which would spoil every fork.
 PRELOAD = (
     *("torch", "torch._dynamo", "pandas", "pyarrow.parquet", "sklearn.datasets", "safetensors.torch"),
-    *("annotated_types", "pluggy", "pydantic.types", "ruamel.yaml"),
+    *("annotated_types", "pluggy", "pydantic.types", "ruamel.yaml", "vbench.execute.preloaded"),
 )
 
 

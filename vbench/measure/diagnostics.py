@@ -93,9 +93,7 @@ class _Gathered(NamedTuple):
     variance: Tensor  # [B, scalars] of z over draws (S - 1); NaN for one draw
 
 
-def _gather(
-    model: Model, batch: Batch, samples: int, key: int, number: int
-) -> tuple[_Gathered, Posterior, Tensor]:
+def _gather(model: Model, batch: Batch, samples: int, key: int, number: int) -> tuple[_Gathered, Posterior, Tensor]:
     """The sums of one batch, its posterior and the first draw ``[B, *Z]``."""
     posterior, prior = model.posterior(batch), model.prior_density(batch)
     parts: dict[str, list[Tensor]] = {"fit": [], "rate": [], "sum": [], "squares": []}

@@ -45,7 +45,7 @@ class _System(nn.Module):
 
 
 class GradientDraws:
-    """Flat gradients ``[P]`` of a copy of (model, estimator), so that measuring leaves no trace in either.
+    """Flat gradients ``[P]`` of copies of (model, estimator), so that measuring leaves no trace in either.
 
     Attributes:
         parameters: trainable parameters of the model: encoder's, decoder's, prior's and any others.
@@ -72,7 +72,7 @@ class GradientDraws:
         key: int,
         chunk: int | None = None,
     ) -> None:
-        self._system = copy.deepcopy(_System(model, estimator))
+        self._system = _System(model, estimator)  # never called itself, copies are
         self._batch = batch
         self._keys = torch.tensor([derive("gradient", key, i) for i in range(draws)], dtype=torch.int64)
         self._times: list[float] = []
