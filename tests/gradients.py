@@ -39,9 +39,7 @@ class Replicates:
 
     def part(self, name: str) -> Tensor:
         """All coordinates of one part, ``[n, p]``."""
-        return torch.cat(
-            [g.flatten(1) for key, g in self.gradients.items() if key.startswith(f"model.{name}.")], 1
-        )
+        return torch.cat([g.flatten(1) for key, g in self.gradients.items() if key.startswith(f"model.{name}.")], 1)
 
 
 def keys(n: int, seed: int = 0) -> Tensor:
@@ -66,9 +64,7 @@ def replicate(model: Model, estimator: Estimator, batch: Batch, n: int = 4096, s
     lanes = vmap(gradient_function(model, estimator, batch), randomness="error")
     chunks = [lanes(chunk) for chunk in keys(n, seed).split(2048)]
     names = chunks[0][0]
-    return Replicates(
-        {k: torch.cat([g[k] for g, _ in chunks]) for k in names}, torch.cat([v for _, v in chunks])
-    )
+    return Replicates({k: torch.cat([g[k] for g, _ in chunks]) for k in names}, torch.cat([v for _, v in chunks]))
 
 
 @dataclass(frozen=True)

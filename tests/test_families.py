@@ -223,9 +223,7 @@ def test_log_densities_have_the_right_slope():
     weights = noise(2).requires_grad_()
     free = z.clone().requires_grad_()
     assert gradcheck(lambda a, b, c: DiagonalNormal(a, b.exp()).log_prob(c), (loc, log_scale, free))
-    assert gradcheck(
-        lambda a, b, c, d: NormalMixture(a, b, c.exp()).log_prob(d), (weights, loc, log_scale, free)
-    )
+    assert gradcheck(lambda a, b, c, d: NormalMixture(a, b, c.exp()).log_prob(d), (weights, loc, log_scale, free))
     assert gradcheck(lambda a: Bernoulli(a).log_prob(bits), (logits,))
     assert gradcheck(lambda a: Categorical(a).log_prob(classes), (logits,))
     relaxed = torch.full_like(bits, 0.3).requires_grad_()
@@ -302,9 +300,7 @@ def test_one_family_serves_as_posterior_prior_and_likelihood(family):
     for density in (posterior, prior, likelihood):
         found = density.log_prob(z)
         assert found.shape == (5, 4)
-        parameters = [
-            t.expand(5, 4, *t.shape[2 if density is likelihood else 1 :]) for t in vars(density).values()
-        ]
+        parameters = [t.expand(5, 4, *t.shape[2 if density is likelihood else 1 :]) for t in vars(density).values()]
         for k, b in ((0, 0), (4, 2)):
             alone = type(density)(*(t[k : k + 1, b] for t in parameters)).log_prob(z[k : k + 1, b : b + 1])
             torch.testing.assert_close(found[k, b], alone[0, 0])

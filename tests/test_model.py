@@ -256,9 +256,7 @@ def test_parts_see_the_clone_not_the_original():
     assert model.prior_density(batch).log_prob(z).requires_grad
     assert not frozen(model).prior_density(batch).log_prob(z).requires_grad
     # the encoder has its direct part in the live prior
-    (slope,) = torch.autograd.grad(
-        model.prior_density(batch).log_prob(z).sum(), [model.encoder.net[0].weight]
-    )
+    (slope,) = torch.autograd.grad(model.prior_density(batch).log_prob(z).sum(), [model.encoder.net[0].weight])
     assert slope.abs().sum() > 0
 
 

@@ -77,9 +77,7 @@ def test_gradients_pass_by():
     def loss(scale, key):
         return (scale * normals(key)).sum()
 
-    slopes = vmap(grad(loss), in_dims=(None, 0), randomness="error")(
-        torch.tensor(2.0, dtype=torch.float64), KEYS
-    )
+    slopes = vmap(grad(loss), in_dims=(None, 0), randomness="error")(torch.tensor(2.0, dtype=torch.float64), KEYS)
     torch.testing.assert_close(slopes, torch.stack([normals(key).sum() for key in KEYS]))
 
 
@@ -125,11 +123,10 @@ def test_draws_have_their_distribution(across):
 @pytest.mark.parametrize("edge", [0.0, 1.0])
 def test_uniform_draws_never_reach_the_ends(monkeypatch, dtype, edge):
     # half precision rounds some draws up to one; the others may meet zero
-    monkeypatch.setattr(
-        vbench.rng.torch, "rand", lambda shape, **kw: torch.full(shape, edge, dtype=kw["dtype"])
-    )
+    monkeypatch.setattr(vbench.rng.torch, "rand", lambda shape, **kw: torch.full(shape, edge, dtype=kw["dtype"]))
     u = Rng(0).uniform(3, dtype=dtype)
     assert ((u > 0) & (u < 1)).all()
+    assert ((u - edge).abs() < 1e-3).all()
     assert (u.log().isfinite() & torch.logit(u).isfinite()).all()
 
 

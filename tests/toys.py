@@ -55,9 +55,7 @@ def randomize(module: nn.Module, seed: int, size: float = 0.5) -> nn.Module:
     module.double()
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.copy_(
-                0.1 + size * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            )
+            parameter.copy_(0.1 + size * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
     return module
 
 

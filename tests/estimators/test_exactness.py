@@ -71,7 +71,7 @@ def judged(estimator, where, bound, n, seed):
 
 @pytest.mark.parametrize(("name", "where", "bound", "n", "parameters"), CASES)
 def test_value_and_gradient_of_every_part_are_exact(name, where, bound, n, parameters):
-    estimator = toys.randomize(ESTIMATORS[name](**parameters), seed=7)
+    estimator = toys.randomize(ESTIMATORS[name](**parameters), seed=1)
     assert estimator.bound == bound
     assert estimator.unbiased
     found = judged(estimator, where, bound, n, seed=derive(name, where, estimator.k))
@@ -92,7 +92,7 @@ def test_every_registered_estimator_has_a_case_and_a_wrong_twin():
 
 
 def test_normalized_nvil_is_declared_biased_and_is():
-    estimator = toys.randomize(ESTIMATORS["nvil"](toys.X, k=2, hidden=3, normalize=True), seed=7)
+    estimator = toys.randomize(ESTIMATORS["nvil"](toys.X, k=2, hidden=3, normalize=True), seed=1)
     assert not estimator.unbiased
     with_scale = estimator.log_scale.data.fill_(1.0)
     found = judged(estimator, "binary", ELBO(), 8192, seed=5)

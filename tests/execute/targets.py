@@ -96,9 +96,7 @@ def last_word(report):
 
 def parent_of(report, folder, then):
     """Leave a child behind that ignores SIGTERM and holds the output open."""
-    code = (
-        "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
-    )
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
     left = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     left.stdout.readline()
     _mark(folder, left.pid)

@@ -1,75 +1,20 @@
 """Every way in which a job can end is told apart, and none reaches another job or the driver."""
 
-import contextlib
-import json
 import os
 import signal
-import subprocess
 import sys
-import textwrap
 import threading
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.execute.seen import gone
 from vbench.execute import running
 from vbench.execute.local import Executor, Job
 from vbench.execute.logs import CappedLog
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups")
-
-HERE = Path(__file__).parent
-
-
-@pytest.fixture(autouse=True)
-def targets_importable(monkeypatch):
-    monkeypatch.syspath_prepend(HERE)
-
-
-class Seen:
-    """Runs jobs and keeps what the executor said of them."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.events = []
-        self.lost = []
-
-    def run(self, jobs, workers=2, **options):
-        jobs = [job if isinstance(job, Job) else Job(f"job{i}", job) for i, job in enumerate(jobs)]
-        executor = Executor("targets:call", workers=workers, log_folder=self.folder / "logs", **options)
-        executor.run(jobs, self.events.append, lambda job, *why: self.lost.append((job.key, *why)))
-        return self
-
-    def ends(self):
-        return {event.key: event.status for event in self.events if event.kind == "ended"}
-
-    def kinds(self, key):
-        return [event.kind for event in self.events if event.key == key]
-
-    def log(self, key="job0"):
-        return (self.folder / "logs" / f"{key}.log").read_bytes()
-
-    def marks(self):
-        path = self.folder / "marks"
-        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
-
-
-@pytest.fixture
-def seen(tmp_path):
-    return Seen(tmp_path)
-
-
-def gone(pid, within=2.0):
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                time.sleep(0.02)
-                continue
-        return True
-    return False
 
 
 def test_a_status_is_passed_on(seen):
@@ -263,95 +208,3 @@ def test_without_a_fork_server(seen, monkeypatch):
         "job1": "crashed",
     }
     assert seen.marks()[0][0] == "1"
-
-
-DRIVER = """
-    import json, sys
-    sys.path.insert(0, sys.argv[1])
-    from pathlib import Path
-    from vbench.execute.local import Executor, Job
-    folder = Path(sys.argv[2])
-    print("script", flush=True)
-    executor = Executor("targets:call", workers=2, log_folder=folder)
-    jobs = [Job(f"job{i}", tuple(payload)) for i, payload in enumerate(json.loads(sys.argv[3]))]
-    say = lambda *words: print(json.dumps(words), flush=True)
-    lost = lambda job, *why: say("lost", job.key, *why)
-    try:
-        executor.run(jobs, lambda event: say(event.kind, event.key, event.status), lost)
-    except KeyboardInterrupt:
-        say("interrupted")
-        sys.exit(130)
-    assert "torch" not in sys.modules
-"""
-
-
-@contextlib.contextmanager
-def driver(folder, *payloads):
-    """A script without a main guard, in a process group of its own as under a shell."""
-    script = folder / "script.py"
-    script.write_text(textwrap.dedent(DRIVER))
-    command = [sys.executable, str(script), str(HERE), str(folder), json.dumps(payloads, default=str)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
-        yield process
-        process.kill()
-
-
-def heard(process, kind, count):
-    """Read the driver's lines until ``count`` of a kind have come; pytest's timeout is the limit."""
-    lines = []
-    while sum(line[0] == kind for line in lines) < count:
-        line = process.stdout.readline()
-        assert line, lines
-        lines += [json.loads(line)] if line.startswith("[") else []
-    return lines
-
-
-def waited_for(path, count):
-    while not path.exists() or len(path.read_text().splitlines()) < count:
-        time.sleep(0.02)
-    return [int(line) for line in path.read_text().splitlines()]
-
-
-def test_an_unguarded_script_runs_once(tmp_path):
-    with driver(tmp_path, ["ok"], ["fail"]) as process:
-        lines = process.stdout.read().splitlines()
-        assert process.wait() == 0
-    assert lines.count("script") == 1
-    assert '["ended", "job0", "done"]' in lines
-    assert '["lost", "job1", "failed", "ValueError: boom"]' in lines
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_running_jobs_and_leaves_the_others(tmp_path, number):
-    with driver(tmp_path, ["nap", 60], ["last_word"], ["ok"]) as process:
-        heard(process, "progress", 1)
-        began = time.monotonic()
-        os.killpg(process.pid, number)
-        lines = [json.loads(line) for line in process.stdout]
-        assert process.wait() == (130 if number == signal.SIGINT else -signal.SIGTERM)
-    assert time.monotonic() - began < 5
-    assert ["lost", "job0", "interrupted", f"stopped by {number.name}"] in lines
-    assert ["ended", "job1", "partial"] in lines
-    assert "job2" not in str(lines)
-
-
-def test_a_second_ctrl_c_is_immediate(tmp_path):
-    with driver(tmp_path, ["hang", tmp_path], ["hang", tmp_path]) as process:
-        pids = waited_for(tmp_path / "marks", 2)
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
-        began = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        assert process.wait() == 130
-        assert time.monotonic() - began < 2
-    assert all(gone(pid) for pid in pids)
-
-
-def test_no_orphans_when_the_driver_is_killed(tmp_path):
-    with driver(tmp_path, ["hang", tmp_path], ["parent_of", tmp_path, ["nap", 60]]) as process:
-        pids = waited_for(tmp_path / "marks", 2)
-        group = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert all(gone(pid, within=1.0) for pid in pids)
-    assert all(gone(child.pid, within=20) for child in group)  # the server takes torch apart first

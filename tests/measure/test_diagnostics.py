@@ -140,7 +140,7 @@ def test_every_measure_for_every_kind_of_latent(build):
     assert all(math.isfinite(m.value) for m in rows)
     information = value_of(rows, "mutual_information", "encoder")
     assert information.n == 10
-    assert 0 <= information.value <= math.log(10)
+    assert -4 * information.std_error < information.value < math.log(10) + 4 * information.std_error
     assert rows == diagnose(build(), CountsCalls() if build is not toys.gaussian else iwae(2), [toys.batch()] * 2)
 
 

@@ -53,6 +53,11 @@ def test_one_sample_is_the_sampled_elbo():
     assert math.isnan(value_of(rows, "log_likelihood_mc_error").value)
 
 
+def test_every_chunk_has_draws_of_its_own():
+    _, ess = log_likelihoods(conjugate(), [thirteen_tenths()], k=50, key=0, chunk=1)
+    assert float(ess) < 45  # 50, were the weights all the same
+
+
 def test_chunks_are_weighed_as_one():
     """Known draws: a posterior that hands out a fixed sequence, however it is cut."""
 

@@ -60,9 +60,7 @@ def test_the_posterior_is_bayes_rule_at_any_z(prior):
     evidence = conjugate.log_evidence(model, batch)
     for z in (tensor(0.3, -1.2), tensor(-2.0, 0.7)):
         rows = z.expand(1, 5, 2)
-        density = [
-            stats.multivariate_normal(m, covariance.detach().numpy()).logpdf(z.numpy()) for m in mean.detach()
-        ]
+        density = [stats.multivariate_normal(m, covariance.detach().numpy()).logpdf(z.numpy()) for m in mean.detach()]
         torch.testing.assert_close((model.log_joint(batch, rows)[0] - evidence).detach(), tensor(*density))
 
 
@@ -82,9 +80,7 @@ def test_the_elbo_and_its_gradient_agree_with_quadrature(latent, prior):
 
 def test_the_evidence_agrees_with_quadrature():
     model, batch = toys.linear_gaussian(latent=1), toys.batch(binary=False)
-    torch.testing.assert_close(
-        conjugate.log_evidence(model, batch), quadrature.log_evidence(model, batch, 200)
-    )
+    torch.testing.assert_close(conjugate.log_evidence(model, batch), quadrature.log_evidence(model, batch, 200))
 
 
 def test_the_elbo_meets_the_evidence_at_the_posterior_and_is_flat_there():

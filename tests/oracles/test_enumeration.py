@@ -60,8 +60,7 @@ def test_a_continuous_latent_is_refused(support):
 def test_the_posterior_and_the_evidence_are_bayes_rule(where):
     model, batch = MODELS[where](), toys.batch()
     joint = sum(
-        model.log_joint(batch, atom.expand(1, 5, *atom.shape))[0].exp()
-        for atom in enumeration.states(model.encoder.z)
+        model.log_joint(batch, atom.expand(1, 5, *atom.shape))[0].exp() for atom in enumeration.states(model.encoder.z)
     )
     torch.testing.assert_close(enumeration.log_evidence(model, batch), joint.log())
     posterior = enumeration.posterior(model, batch)
@@ -97,9 +96,7 @@ def test_the_gradient_is_the_slope_of_the_value():
                 parameter.view(-1)[-1] += sign * step
                 ends.append(enumeration.bound_value(model, batch, IWAE(), 2).mean())
                 parameter.view(-1)[-1] -= sign * step
-        assert float(ends[0] - ends[1]) / (2 * step) == pytest.approx(
-            float(gradients[name].view(-1)[-1]), rel=1e-6
-        )
+        assert float(ends[0] - ends[1]) / (2 * step) == pytest.approx(float(gradients[name].view(-1)[-1]), rel=1e-6)
 
 
 @discrete

@@ -58,9 +58,7 @@ def test_the_fixed_case():
     model, batch = fixed_case()
     model.requires_grad_(False)
     assert float(quadrature.log_evidence(model, batch, 60)) == pytest.approx(-1.6813114823, abs=5e-10)
-    assert float(quadrature.bound_value(model, batch, ELBO(), 1, 8)) == pytest.approx(
-        -2.2704241762, abs=5e-10
-    )
+    assert float(quadrature.bound_value(model, batch, ELBO(), 1, 8)) == pytest.approx(-2.2704241762, abs=5e-10)
     for alpha, value in ((0.5, -1.8774205334), (-0.5, -1.5613048515)):
         power = quadrature.bound_value(model, batch, PowerMean(1 - alpha), 1, 80)
         assert float(power.log()) / (1 - alpha) == pytest.approx(value, abs=1e-8)
@@ -75,9 +73,7 @@ def test_the_bound_agrees_with_plain_monte_carlo(where, k):
     n = 100_000
     with torch.no_grad():
         q = model.posterior(batch)
-        noise = torch.randn(
-            k * n, *q.loc.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(4)
-        )
+        noise = torch.randn(k * n, *q.loc.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
         z = q.loc + q.scale * noise
         log_w = (model.log_joint(batch, z) - q.log_prob(z)).unflatten(0, (k, n))
         draws = log_w.logsumexp(0) - math.log(k)

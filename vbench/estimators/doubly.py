@@ -41,9 +41,7 @@ class DoublyReparameterized(Estimator):
     def __init__(self, bound: Bound, k: int) -> None:
         super().__init__()
         if not bound.smooth:
-            raise ValueError(
-                f"{bound} is not twice differentiable: it has no doubly reparameterised gradient"
-            )
+            raise ValueError(f"{bound} is not twice differentiable: it has no doubly reparameterised gradient")
         self.bound, self.k = bound, k
 
     def forward(self, model: Any, batch: Batch, rng: Rng) -> Estimate:

@@ -55,7 +55,7 @@ class Score(Estimator):
         if not bound.linear and not alone:
             raise ValueError(f"{bound} is not linear: the score rule needs leave-one-out there")
         exact = alone and bound.linear
-        self.needs = frozenset({Trait.DENSITY} if exact else {Trait.DENSITY, Trait.NORMALIZED})
+        self.needs = frozenset({Trait.DENSITY, Trait.PROPER_WEIGHT if exact else Trait.NORMALIZED})
         self.unbiased = not normalize
         self.log_scale = nn.Parameter(torch.zeros(())) if normalize else None
 

@@ -69,9 +69,7 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= 300 else text[:299] + "…"
 
 
-def main(
-    setting: Setting, payload: bytes, status: Connection, life: Connection, output: Connection | None
-) -> NoReturn:
+def main(setting: Setting, payload: bytes, status: Connection, life: Connection, output: Connection | None) -> NoReturn:
     """The whole life of a job's process."""
     _leave_group()
     _end_with_driver(life)
@@ -100,7 +98,7 @@ def _leave_group() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform != "win32":
         os.setsid()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
 def _end_with_driver(life: Connection) -> None:

@@ -46,8 +46,8 @@ def warm(threads: int) -> None:
     from multiprocessing import forkserver, resource_tracker
 
     _context().set_forkserver_preload(list(PRELOAD))
-    resource_tracker.ensure_running()  # first, because it unblocks SIGINT
-    with _hidden_main(), _environment(environment(threads)), _blocked_interrupt():
+    resource_tracker.ensure_running()  # first, because it unblocks signals
+    with _hidden_main(), _environment(environment(threads)), _blocked_signals():
         forkserver.ensure_running()
 
 
@@ -102,9 +102,9 @@ def _environment(wanted: dict[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _blocked_interrupt() -> Iterator[None]:
-    """What is started here inherits SIGINT blocked: Ctrl-C in a terminal reaches the driver alone."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _blocked_signals() -> Iterator[None]:
+    """What is started here inherits them blocked: a signal to the whole terminal concerns the driver alone."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:

@@ -82,9 +82,7 @@ def settled(
         except ValueError as error:
             if previous is None:
                 raise
-            raise ValueError(
-                f"not settled at {count // 2} nodes, the change still {change:.1e}: {error}"
-            ) from error
+            raise ValueError(f"not settled at {count // 2} nodes, the change still {change:.1e}: {error}") from error
         current = value.detach(), gradient(value, model)
         if previous is not None:
             change = _change(previous, current)
