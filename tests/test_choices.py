@@ -180,9 +180,7 @@ def test_a_long_list_of_names_is_cut():
 
 
 def test_a_wrong_default_names_the_plugin():
-    wrong = Component(
-        "prior", "p", "d", "0", module="m:p", parameters=(Parameter("a", {"type": "integer"}, "x"),)
-    )
+    wrong = Component("prior", "p", "d", "0", module="m:p", parameters=(Parameter("a", {"type": "integer"}, "x"),))
     with pytest.raises(GridError, match=r"\Am:p: the default of a: expected an integer, not 'x'\Z"):
         parse("p", "prior", Catalogue({"prior": {"p": wrong}}))
 
@@ -244,6 +242,7 @@ def test_any_text_parses_or_is_a_value_error(text):
         ("a[x=1,y=2], b", ["a[x=1,y=2]", "b"]),
         ("{a: {b: [1, 2]}}, c", ["{a: {b: [1, 2]}}", "c"]),
         ('\'a,b\', "c],\\"d"', ["'a,b'", '"c],\\"d"']),
+        (r'"a\",b", c', [r'"a\",b"', "c"]),
         ("it's, that's", ["it's", "that's"]),
         ("a[n='x,y'],b", ["a[n='x,y']", "b"]),
         ("", [""]),

@@ -281,8 +281,7 @@ def test_key_is_equal_where_the_typed_spec_is(one, other):
     st.builds(
         Measure,
         every=st.none() | st.integers(1, 9),
-        gradients=st.none()
-        | st.builds(Gradients, draws=st.integers(2, 9), at=st.sampled_from(["own", "shared"])),
+        gradients=st.none() | st.builds(Gradients, draws=st.integers(2, 9), at=st.sampled_from(["own", "shared"])),
         log_likelihood=st.none() | st.builds(LogLikelihood, k=st.integers(1, 9)),
     ),
     st.lists(st.sampled_from(list(Train.model_fields)), unique=True),
@@ -291,9 +290,7 @@ def test_key_is_equal_where_the_typed_spec_is(one, other):
 )
 def test_round_trip_of_any_cell(train, measure, swept, note, alpha):
     estimator = parse_choice({"renyi": {"note": note, "alpha": alpha}}, "estimator", CATALOGUE)
-    cell = dataclasses.replace(
-        cell_of(), train=train, measure=measure, estimator=estimator, swept=tuple(swept)
-    )
+    cell = dataclasses.replace(cell_of(), train=train, measure=measure, estimator=estimator, swept=tuple(swept))
     again = cell_from_spec(json.loads(json.dumps(cell.spec())), json.loads(json.dumps(cell.labels())))
     assert again == cell
     assert again.key("d") == cell.key("d")
@@ -362,10 +359,7 @@ def test_filter_leaves_the_rest(grid):
         ),
         (
             ["estimator=vimco"],
-            [
-                "estimator=vimco: no estimator of this grid matches 'vimco' "
-                "(reparam, iwae[k=1], iwae[k=50], rloo[k=4])"
-            ],
+            ["estimator=vimco: no estimator of this grid matches 'vimco' (reparam, iwae[k=1], iwae[k=50], rloo[k=4])"],
         ),
         (["seed=9,0"], ["seed=9,0: no seed of this grid matches '9' (0, 1, 2)"]),
         (["seed="], ["seed=: no seed of this grid matches '' (0, 1, 2)"]),

@@ -40,16 +40,10 @@ def broken_grids():
 BROKEN = list(broken_grids())
 KS = "{k: [" + ", ".join(map(str, range(1, 102))) + "], beta: [" + ", ".join(map(str, range(1, 102))) + "]}"
 BROKEN += [  # what a text file shows badly
-    pytest.param(
-        "name: quick", "name: " + "a" * 81, [f"1:7: name: {FOLDER}, not '{'a' * 36}..."], id="long name"
-    ),
-    pytest.param(
-        "{k: [1, 5]}", KS, ["11:12: estimators[2].iwae.sweep: 10201 combinations, at most 10000"], id="sweep"
-    ),
+    pytest.param("name: quick", "name: " + "a" * 81, [f"1:7: name: {FOLDER}, not '{'a' * 36}..."], id="long name"),
+    pytest.param("{k: [1, 5]}", KS, ["11:12: estimators[2].iwae.sweep: 10201 combinations, at most 10000"], id="sweep"),
     pytest.param("16", "[" * 60 + "]" * 60, ["4:70: nested deeper than 50 levels"], id="deep"),
-    pytest.param(
-        "quick", "qui\x07ck", ["1:10: character U+0007 cannot stand in a grid"], id="control character"
-    ),
+    pytest.param("quick", "qui\x07ck", ["1:10: character U+0007 cannot stand in a grid"], id="control character"),
     pytest.param("  - reparam", "\t- reparam", ["9:1: not YAML: a tab where YAML wants spaces"], id="tab"),
     pytest.param("", "", [f"1:1: expected a mapping of {KEYS}, not an empty file"], id="empty"),
     pytest.param("", "# no\n", [f"1:1: expected a mapping of {KEYS}, not an empty file"], id="comment only"),
@@ -124,9 +118,7 @@ def test_spellings_of_an_entry(grid_file, entry):
     assert texts(read_grid(grid_file, CATALOGUE).estimators)[1] == "rloo[k=4]"
 
 
-@pytest.mark.parametrize(
-    "entry", ["'rloo[k=4]'", "rloo[k=4]", "{rloo: {k: 4}}", "[rloo: {k: 4}]", "['rloo[k=4]']"]
-)
+@pytest.mark.parametrize("entry", ["'rloo[k=4]'", "rloo[k=4]", "{rloo: {k: 4}}", "[rloo: {k: 4}]", "['rloo[k=4]']"])
 def test_spellings_of_a_single_entry(grid_file, entry):
     text = re.sub(r"estimators:\n(  .*\n)+", f"estimators: {entry}\n", GRID)
     grid_file.write_text(text, "utf-8")
@@ -213,9 +205,7 @@ def test_the_table_is_read():
 
 def test_all_problems_come_at_once_in_order(tmp_path):
     file = tmp_path / "grid.yaml"
-    file.write_text(
-        "seeds: 0\nzz: 1\ndatasets: [digit, csv]\nencoders: [gaussian: {latent: 0, x: .inf}]\nseeds: 2\n"
-    )
+    file.write_text("seeds: 0\nzz: 1\ndatasets: [digit, csv]\nencoders: [gaussian: {latent: 0, x: .inf}]\nseeds: 2\n")
     assert lines_of(file) == [
         "g.yaml:1:1: decoders: missing, expected the decoders to cross",
         "g.yaml:1:1: priors: missing, expected the priors to cross",
@@ -271,9 +261,7 @@ def test_a_long_axis_is_refused(monkeypatch):
     monkeypatch.setattr("vbench.grid.MAX_ENTRIES", 10)
     entries = [{"iwae": {"learned": learned, "sweep": {"k": list(range(1, 6))}}} for learned in (True, False)]
     assert read_grid(SMALL | {"estimators": entries}, CATALOGUE).size == 10
-    assert lines_of(SMALL | {"estimators": [*entries, "reparam"]}, where=None) == [
-        "estimators: more than 10 entries"
-    ]
+    assert lines_of(SMALL | {"estimators": [*entries, "reparam"]}, where=None) == ["estimators: more than 10 entries"]
 
 
 def test_what_is_printed_cannot_steer_a_terminal(tmp_path):

@@ -17,9 +17,7 @@ def trains(tree):
 
 def measure(tree, *trains):
     problems = Problems()
-    found = read_measure(
-        from_python(tree, "", problems), list(trains) or [Train()], CATALOGUE, "measure", problems
-    )
+    found = read_measure(from_python(tree, "", problems), list(trains) or [Train()], CATALOGUE, "measure", problems)
     problems.finish()
     return found
 

@@ -52,9 +52,7 @@ def test_sweep_is_a_key_only_where_it_is_offered():
 
 @pytest.mark.parametrize("sweep", [None, {}, [], 5, "k"])
 def test_sweep_over_nothing(sweep):
-    assert lines_of({"sweep": sweep}, keys=("sweep",)) == [
-        "p.sweep: expected lists to cross, as in {k: [...]}"
-    ]
+    assert lines_of({"sweep": sweep}, keys=("sweep",)) == ["p.sweep: expected lists to cross, as in {k: [...]}"]
 
 
 def test_a_sweep_is_bounded():

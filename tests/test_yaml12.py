@@ -221,9 +221,7 @@ def test_depth():
 
 
 def test_depth_through_aliases():
-    text = "".join(
-        f"a{i}: &a{i} " + "[" * 20 + (f"*a{i - 1}" if i else "1") + "]" * 20 + "\n" for i in range(99)
-    )
+    text = "".join(f"a{i}: &a{i} " + "[" * 20 + (f"*a{i - 1}" if i else "1") + "]" * 20 + "\n" for i in range(99))
     assert lines_of(text)[0].endswith(f"nested deeper than {MAX_DEPTH} levels")
 
 
@@ -240,6 +238,8 @@ def test_decode():
     assert decode("\ufeffa: é".encode(), "g.yaml") == "a: é"
     with pytest.raises(GridError, match=r"\Ag\.yaml:2:4: not UTF-8 \(byte 0xff\)\Z"):
         decode(b"a: 1\nb: \xff", "g.yaml")
+    with pytest.raises(GridError, match=r"\Ag\.yaml:1:4: not UTF-8 \(byte 0xff\)\Z"):
+        decode(b"\xef\xbb\xbfa: \xff", "g.yaml")
     with pytest.raises(GridError, match=r"\Ag\.yaml: larger than 1 MiB, too large for a grid\Z"):
         decode(b" " * (MAX_BYTES + 1), "g.yaml")
     assert decode(b" " * MAX_BYTES, "g.yaml")

@@ -83,9 +83,7 @@ def cell_from_spec(spec: Mapping[str, Any], labels: Mapping[str, str]) -> Cell:
     for kind in KINDS:
         parameters = dict(spec[kind]["parameters"])
         _, written = parse_text(labels[kind])
-        choices[kind] = Choice(
-            kind, spec[kind]["name"], {name: parameters[name] for name in written}, parameters
-        )
+        choices[kind] = Choice(kind, spec[kind]["name"], {name: parameters[name] for name in written}, parameters)
     swept = [part.partition("=")[0] for part in labels["train"].split()]
     return Cell(
         **choices,
@@ -170,12 +168,8 @@ class Grid:
             patterns = split_top(rest) or [rest.strip()]
             for pattern in patterns:
                 if not any(self._matches(item, pattern) for item in self.axes[axis]):
-                    lines.append(
-                        f"{text}: no {axis} of this grid matches {pattern!r} ({self._listing(axis)})"
-                    )
-            kept[axis] = tuple(
-                item for item in kept[axis] if any(self._matches(item, pattern) for pattern in patterns)
-            )
+                    lines.append(f"{text}: no {axis} of this grid matches {pattern!r} ({self._listing(axis)})")
+            kept[axis] = tuple(item for item in kept[axis] if any(self._matches(item, pattern) for pattern in patterns))
         if not lines and not all(kept.values()):
             lines = [f"{' '.join(filters)}: no cell of this grid passes all of these"]
         if lines:

@@ -159,9 +159,7 @@ def _name(node: Node, default: str, problems: Problems) -> str:
     return default
 
 
-def _axis(
-    node: Node | None, kind: Kind, root: Node, catalogue: Catalogue, problems: Problems
-) -> tuple[Choice, ...]:
+def _axis(node: Node | None, kind: Kind, root: Node, catalogue: Catalogue, problems: Problems) -> tuple[Choice, ...]:
     axis = AXES[kind]
     if node is not None and node.broken and not isinstance(node.value, list):
         return ()

@@ -189,7 +189,7 @@ def put(root: Node, path: Sequence[str], value: Node, problems: Problems, done: 
     if not path:
         return replace(value, key=value.place)
     here = f"{done}.{path[0]}".lstrip(".")
-    if root.value is None and not root.broken:
+    if root.value is None:
         root = replace(root, value={})
     if not isinstance(root.value, dict):
         problems.add(value.place, here, f"{done or 'the grid'} holds no keys to set")

@@ -98,9 +98,7 @@ def read_trains(node: Node, path: str, problems: Problems) -> tuple[list[Train],
     return [Train(**given) for given in values.crossed()], swept
 
 
-def read_measure(
-    node: Node, trains: list[Train], catalogue: Catalogue, path: str, problems: Problems
-) -> Measure:
+def read_measure(node: Node, trains: list[Train], catalogue: Catalogue, path: str, problems: Problems) -> Measure:
     """What stands under ``measure``; an empty mapping below it asks for the defaults."""
     given = dict(read_values(node, _parameters(Measure), path, problems, keys=tuple(_NESTED)).given)
     entries: Mapping[str, Node] = node.value if isinstance(node.value, dict) else {}
@@ -116,16 +114,12 @@ def read_measure(
     return Measure(**given)
 
 
-def _check_reference(
-    values: dict[str, Any], node: Node, catalogue: Catalogue, path: str, problems: Problems
-) -> None:
+def _check_reference(values: dict[str, Any], node: Node, catalogue: Catalogue, path: str, problems: Problems) -> None:
     """Write the reference out in full, so that its spelling does not change a cell's key."""
     if values.get("reference") is None:
         return
     place: Place = node.value["reference"].place
     if values.get("at") != "shared":
         problems.add(place, f"{path}.reference", "only with at: shared")
-    found = read_choices(
-        Node(values["reference"], place), "estimator", catalogue, f"{path}.reference", problems
-    )
+    found = read_choices(Node(values["reference"], place), "estimator", catalogue, f"{path}.reference", problems)
     values["reference"] = found[0].full if found else None

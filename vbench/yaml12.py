@@ -81,8 +81,10 @@ def decode(data: bytes, file: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = data[: error.start].decode("utf-8", "replace").removeprefix("\ufeff")
-        raise GridError([f"{_at(file, before)}: not UTF-8 (byte 0x{data[error.start]:02x})"]) from None
+        # error.object: the bytes that were decoded, a byte-order mark apart
+        before = error.object[: error.start].decode("utf-8", "replace")
+        bad = error.object[error.start]
+        raise GridError([f"{_at(file, before)}: not UTF-8 (byte 0x{bad:02x})"]) from None
 
 
 def _at(file: str, before: str) -> str:
@@ -268,9 +270,7 @@ class _Builder:
         name, place = frame.pending or ("", node.place)
         frame.pending = None
         if name == "<<":
-            self.problems.add(
-                place, f"{self._path()}.<<".lstrip("."), "merge keys (<<) are not part of YAML 1.2"
-            )
+            self.problems.add(place, f"{self._path()}.<<".lstrip("."), "merge keys (<<) are not part of YAML 1.2")
         elif name in frame.items:
             self.problems.add(place, f"{self._path()}.{name}".lstrip("."), "given twice")
         else:

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from multiprocessing import forkserver
 
 import psutil
 import pytest
@@ -157,6 +158,13 @@ def test_what_a_job_finds(seen, monkeypatch):
     assert b"preloaded" not in seen.log()
 
 
+def test_threads_are_as_many_as_asked_for(seen):
+    seen.run([("surroundings", seen.folder)], threads=2)
+    threads, _, _, openmp, *_ = seen.marks()[0]
+    assert (threads, openmp) == ("2", "2")
+    assert psutil.Process(forkserver._forkserver._forkserver_pid).num_threads() == 1
+
+
 def test_jobs_do_not_see_each_other(seen):
     seen.run([("state", seen.folder), ("spoil",), ("state", seen.folder)], workers=1)
     assert seen.ends() == dict.fromkeys(("job0", "job1", "job2"), "done")
@@ -187,8 +195,6 @@ def test_a_callback_that_raises_ends_the_run(seen):
 
 
 def test_a_killed_server_is_replaced(seen):
-    from multiprocessing import forkserver
-
     seen.run([("ok",)])
     os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
     assert seen.run([Job("next", ("ok",))]).ends()["next"] == "done"

@@ -89,7 +89,7 @@ class Executor:
     def warm(self) -> None:
         """Begin to load the libraries now, so that the first job need not wait for them."""
         if self.workers:
-            server.warm(self.threads)
+            server.warm()
 
     def run(self, jobs: Sequence[Job], on_event: OnEvent, lost: Lost) -> None:
         """Run all jobs; returns when the last has ended.

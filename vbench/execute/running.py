@@ -125,7 +125,7 @@ def launch(job: T, setting: Setting, payload: bytes, log: Path, timeout: float |
         os.set_blocking(output.fileno(), False)
     arguments = (setting, payload, status_end, life_end, output_end)
     try:
-        process = server.start(child.main, arguments, setting.threads)
+        process = server.start(child.main, arguments)
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         kept = CappedLog(log) if output else None
         return Running(job, process, status, output, life, kept, deadline)

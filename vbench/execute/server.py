@@ -32,14 +32,14 @@ def forks() -> bool:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """This process's environment with what keeps a job to its threads and the server to one."""
+    """This process's environment with what keeps libraries to so many threads; a server must have one."""
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     # Arrow's allocator starts a thread when loaded, CUDA's check for devices makes later forks useless.
     quiet = {"JE_ARROW_MALLOC_CONF": "background_thread:false", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
     return {**os.environ, **counts, **quiet}
 
 
-def warm(threads: int) -> None:
+def warm() -> None:
     """Start the server, or make sure that it runs; it loads its libraries while the caller goes on."""
     if not forks():
         return
@@ -47,7 +47,7 @@ def warm(threads: int) -> None:
 
     _context().set_forkserver_preload(list(PRELOAD))
     resource_tracker.ensure_running()  # first, because it unblocks signals
-    with _hidden_main(), _environment(environment(threads)), _blocked_signals():
+    with _hidden_main(), _environment(environment(1)), _blocked_signals():
         forkserver.ensure_running()
 
 
@@ -56,21 +56,21 @@ def pipe() -> Any:
     return _context().Pipe(duplex=False)
 
 
-def start(function: Callable[..., Any], args: tuple[Any, ...], threads: int) -> BaseProcess:
+def start(function: Callable[..., Any], args: tuple[Any, ...]) -> BaseProcess:
     """Start a process that calls ``function(*args)``."""
     process: BaseProcess = _context().Process(target=function, args=args)
     for pause in (0.0, 0.1, 1.0):  # a server killed just now is not yet known to be dead
         try:
-            _start(process, threads)
+            _start(process)
             return process
         except (EOFError, OSError):
             time.sleep(pause)
-    _start(process, threads)
+    _start(process)
     return process
 
 
-def _start(process: BaseProcess, threads: int) -> None:
-    warm(threads)
+def _start(process: BaseProcess) -> None:
+    warm()
     with _hidden_main():
         process.start()
 
