@@ -32,16 +32,12 @@ class Data:
 def make(binarization="dynamic", digest="a", rows=(23, 6, 11), masks=False):
     generator = torch.Generator().manual_seed(0)
     splits = [torch.randint(0, 256, (n, 5, 7), generator=generator, dtype=torch.uint8) for n in rows]
-    observed = {
-        name: x > 64 for name, x in zip(("train", "valid", "test"), splits, strict=True) if masks is not False
-    }
+    observed = {name: x > 64 for name, x in zip(("train", "valid", "test"), splits, strict=True) if masks is not False}
     return Data(*splits, binarization=binarization, digest=digest, masks=observed)
 
 
 def same(a, b):
-    return all(
-        torch.equal(p, q) if isinstance(p, torch.Tensor) else p == q for p, q in zip(a, b, strict=True)
-    )
+    return all(torch.equal(p, q) if isinstance(p, torch.Tensor) else p == q for p, q in zip(a, b, strict=True))
 
 
 def statistic(ones, draws, probability):
@@ -93,9 +89,7 @@ def test_any_number_of_pixels(count):
 def test_threshold_and_none_use_no_randomness():
     x = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(binarize(x, "threshold", Rng(0)), (torch.arange(256) >= 128).float())
-    assert torch.equal(
-        binarize(x, "none", Rng(0), torch.float64), torch.arange(256, dtype=torch.float64) / 255
-    )
+    assert torch.equal(binarize(x, "none", Rng(0), torch.float64), torch.arange(256, dtype=torch.float64) / 255)
     floats = torch.tensor([-1.5, 3.0], dtype=torch.float64)
     assert torch.equal(binarize(floats, "none", Rng(0), torch.float64), floats)
 

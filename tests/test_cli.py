@@ -26,9 +26,7 @@ measure: {data: 20}
 """
 
 
-def vbench(
-    *arguments: str, folder: Path, path: Path | None = None, **extra: str
-) -> subprocess.CompletedProcess[str]:
+def vbench(*arguments: str, folder: Path, path: Path | None = None, **extra: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"COLUMNS": "80", "XDG_CACHE_HOME": str(folder / "cache")} | extra
     if path:
         environment["PYTHONPATH"] = os.pathsep.join([str(path), os.environ.get("PYTHONPATH", "")])
@@ -88,9 +86,7 @@ def test_dry_run_runs_nothing(home: Path) -> None:
 
 def test_filter_and_set(home: Path) -> None:
     found = json.loads(
-        vbench(
-            "plan", "grid.yaml", "--filter", "estimator=iwae*", "--set", "seeds=3", "--json", folder=home
-        ).stdout
+        vbench("plan", "grid.yaml", "--filter", "estimator=iwae*", "--set", "seeds=3", "--json", folder=home).stdout
     )
     assert (found["cells"], found["runnable"]) == (6, 3)
 
@@ -105,16 +101,12 @@ def test_plan_json(ran, home: Path) -> None:
 def test_list_json(home: Path) -> None:
     rows = json.loads(vbench("list", "--json", folder=home).stdout)
     assert {"kind", "name", "distribution", "version", "summary", "source"} <= set(rows[0])
-    assert {"kind": "estimator", "name": "vimco"}.items() <= next(
-        r for r in rows if r["name"] == "vimco"
-    ).items()
+    assert {"kind": "estimator", "name": "vimco"}.items() <= next(r for r in rows if r["name"] == "vimco").items()
     only = json.loads(vbench("list", "prior", "--json", folder=home).stdout)
     assert {row["kind"] for row in only} == {"prior"}
 
 
-@pytest.mark.parametrize(
-    "name", ["vimco", "encoder:bernoulli", "bernoulli", "estimator", "dataset", "digits"]
-)
+@pytest.mark.parametrize("name", ["vimco", "encoder:bernoulli", "bernoulli", "estimator", "dataset", "digits"])
 def test_show(home: Path, name: str) -> None:
     done = vbench("show", name, folder=home)
     assert done.returncode == 0, done.stderr
@@ -125,9 +117,7 @@ def test_show_tells_needs_offers_and_limits(home: Path) -> None:
     vimco = vbench("show", "vimco", folder=home).stdout
     assert "k: integer >= 2, default 5  importance samples per datum" in vimco
     assert "needs: density, normalized" in vimco
-    assert (
-        "offers: amortized, density, kl, loc-scale" in vbench("show", "encoder:gaussian", folder=home).stdout
-    )
+    assert "offers: amortized, density, kl, loc-scale" in vbench("show", "encoder:gaussian", folder=home).stdout
 
 
 def test_show_of_an_unknown_name(home: Path) -> None:
@@ -145,9 +135,7 @@ def test_doctor_and_data_and_plugins(home: Path) -> None:
         "mnist",
         "frey",
     }
-    assert (
-        json.loads(vbench("plugins", "--json", folder=home).stdout)["plugins"][0]["distribution"] == "vbench"
-    )
+    assert json.loads(vbench("plugins", "--json", folder=home).stdout)["plugins"][0]["distribution"] == "vbench"
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "list", "show", "plugins", "data", "doctor"])
@@ -188,16 +176,11 @@ def test_wrong_calls_exit_with_2(home: Path) -> None:
 
 def test_a_failed_cell_gives_exit_code_1_and_says_where_its_log_is(home: Path) -> None:
     path = home / "failing"
-    install(
-        path, "vbench-failing", GOOD.replace("NAME", "failing").replace("draw = ", "1 / 0\n        draw = ")
-    )
+    install(path, "vbench-failing", GOOD.replace("NAME", "failing").replace("draw = ", "1 / 0\n        draw = "))
     (home / "failing.yaml").write_text(GRID.replace("reparam,", "reparam, failing,"))
     done = vbench("run", "failing.yaml", "--set", "name=failing", folder=home, path=path)
     assert done.returncode == 1
-    assert (
-        "failed: bernoulli-bars gaussian[latent=2,hidden=[8]] failing seed 0: ZeroDivisionError"
-        in done.stderr
-    )
+    assert "failed: bernoulli-bars gaussian[latent=2,hidden=[8]] failing seed 0: ZeroDivisionError" in done.stderr
     assert "3 skipped" in done.stdout
     assert "2 done" in done.stdout
 

@@ -11,29 +11,15 @@ PACKAGE = Path(__file__).parent.parent / "vbench"
 
 # bottom to top; a module may import its own line only from what stands before it
 LAYERS: dict[str, list[str]] = {
-    "L0": [
-        "rng",
-        "types",
-        "catalogue",
-        "discovery",
-        "hookspecs",
-        "positions",
-        "yaml12",
-        "parameters",
-        "values",
-        "choices",
-        "crossing",
-    ],
+    "L0": ["rng", "types", "catalogue", "discovery", "hookspecs", "grid"],
     "L1": ["bounds", "families", "model", "batches"],
     "L2": ["estimators", "oracles", "builtin"],
     "L3": ["registry", "listing"],
-    "L4": ["settings", "grid", "cells", "store", "records", "assemble", "provenance", "checkpoints"],
+    "L4": ["cells", "store", "records", "assemble", "provenance", "checkpoints"],
     "L5": ["measure", "runner", "execute", "study"],
     "L6": ["report", "cli", "__main__"],
 }
-ORDER = {
-    name: (level, place) for level, names in enumerate(LAYERS.values()) for place, name in enumerate(names)
-}
+ORDER = {name: (level, place) for level, names in enumerate(LAYERS.values()) for place, name in enumerate(names)}
 # apart from the house: the package's lazy face, and the suite shipped to authors
 APART = {"__init__", "testing"}
 

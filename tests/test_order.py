@@ -33,9 +33,7 @@ def test_every_row_is_equally_likely_at_every_place():
     for epoch in range(epochs):
         counts[torch.arange(n), order.indices(epoch)] += 1
     expected = epochs / n
-    spread = (
-        ((counts - expected) ** 2 / expected).sum() * (n - 1) / n
-    )  # rows and columns both sum to the epochs
+    spread = ((counts - expected) ** 2 / expected).sum() * (n - 1) / n  # rows and columns both sum to the epochs
     assert spread < chi2.ppf(1 - LIMIT, (n - 1) ** 2)
 
 

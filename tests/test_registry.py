@@ -46,9 +46,7 @@ def test_built_ins_of_every_kind() -> None:
     )
     assert {"gaussian", "bernoulli", "categorical", "conv-gaussian"} <= set(catalogue.names("encoder"))
     assert {"bernoulli", "gaussian", "linear-gaussian", "conv-bernoulli"} <= set(catalogue.names("decoder"))
-    assert {"standard-normal", "bernoulli", "categorical", "gaussian-mixture"} <= set(
-        catalogue.names("prior")
-    )
+    assert {"standard-normal", "bernoulli", "categorical", "gaussian-mixture"} <= set(catalogue.names("prior"))
     assert {"digits", "mnist", "frey", "linear-gaussian", "bernoulli-bars"} <= set(catalogue.names("dataset"))
     assert {c.distribution for c in catalogue if c.module.startswith("vbench.")} == {"vbench"}
 
@@ -132,9 +130,7 @@ def test_a_broken_plugin_is_listed_and_costs_nothing_else(load, source: str, rea
 
 
 def test_a_duplicate_name_names_both_distributions(load) -> None:
-    registry = load(
-        ("vbench-one", GOOD.replace("NAME", "twice")), ("vbench-two", GOOD.replace("NAME", "twice"))
-    )
+    registry = load(("vbench-one", GOOD.replace("NAME", "twice")), ("vbench-two", GOOD.replace("NAME", "twice")))
     (clash,) = registry.clashes
     assert "vbench-one" in clash
     assert "vbench-two" in clash
@@ -155,9 +151,7 @@ def test_catalogue_survives_json() -> None:
     assert list(from_json(json.loads(json.dumps(to_json(catalogue))))) == list(catalogue)
 
 
-def test_the_cached_catalogue_is_dropped_when_a_plugin_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cached_catalogue_is_dropped_when_a_plugin_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     before = fingerprint()
     install(tmp_path, "vbench-late", GOOD)

@@ -132,9 +132,7 @@ def test_order_and_spelling_of_a_grid_change_nothing(study: Path) -> None:
     assert make_plan(shuffled, results=study).count("run") == 0
 
 
-def test_a_cell_does_not_depend_on_what_ran_beside_it(
-    study: Path, tmp_path: Path, records: pd.DataFrame
-) -> None:
+def test_a_cell_does_not_depend_on_what_ran_beside_it(study: Path, tmp_path: Path, records: pd.DataFrame) -> None:
     run(grid(seeds=[1], estimators=["rloo[k=2]"]), results=tmp_path, workers=0)
     alone = vbench.load(tmp_path / "small")
     timing = ["examples_per_second", "seconds_per_step", "peak_memory", "work_normalized_variance"]
@@ -175,9 +173,7 @@ def test_divergence_is_a_status_and_keeps_what_was_measured(tmp_path: Path) -> N
     assert outcome.status == "diverged"
     assert outcome.reason.startswith("step ")
     assert result.failed == [outcome]
-    assert run(wild, results=tmp_path, workers=0).computed == 0, (
-        "a divergence is a result, not computed twice"
-    )
+    assert run(wild, results=tmp_path, workers=0).computed == 0, "a divergence is a result, not computed twice"
 
 
 def test_a_failure_is_a_row_and_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,9 +193,7 @@ def test_a_failure_is_a_row_and_is_tried_again(tmp_path: Path, monkeypatch: pyte
     assert len(Store(tmp_path / "small").outcomes()) == 1
 
 
-def test_missing_data_fail_their_own_cells_with_advice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_data_fail_their_own_cells_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vbench.assemble import _dataset
     from vbench.builtin.datasets.files import DataError
 
@@ -227,11 +221,7 @@ def test_missing_data_fail_their_own_cells_with_advice(
 def test_workers_give_the_same_numbers(study: Path, tmp_path: Path, records: pd.DataFrame) -> None:
     """The same cells in processes of their own: equal to the last bit."""
     run(grid(seeds=[0], estimators=["rloo[k=2]", "reparam"]), results=tmp_path, workers=2)
-    theirs = (
-        vbench.load(tmp_path / "small")
-        .query("metric == 'elbo'")
-        .set_index(["cell", "step", "split"])["value"]
-    )
+    theirs = vbench.load(tmp_path / "small").query("metric == 'elbo'").set_index(["cell", "step", "split"])["value"]
     ours = records.query("metric == 'elbo'").set_index(["cell", "step", "split"])["value"]
     assert len(theirs) == 3 * 3
     assert ours.loc[list(theirs.index)].tolist() == theirs.tolist()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vbench.catalogue import KINDS, Kind
-from vbench.choices import Choice, parse_choice
+from vbench.grid import Choice, parse_choice
 from vbench.model import Model
 from vbench.registry import Registered, load_registry
 from vbench.rng import derive
@@ -120,9 +120,7 @@ def _declared(registered: Registered) -> frozenset[str]:
 
 def _refuse(choices: Mapping[Kind, Choice], kind: Kind, missing: frozenset[str]) -> None:
     if missing:
-        others = ", ".join(
-            f"{other} {choices[other].name}" for other in KINDS if other not in (kind, "estimator")
-        )
+        others = ", ".join(f"{other} {choices[other].name}" for other in KINDS if other not in (kind, "estimator"))
         raise Incompatible(
             f"{kind} {choices[kind].name} needs {' and '.join(sorted(missing))}, which is not offered by {others}"
         )

@@ -18,16 +18,17 @@ class _Commands(click.Group):
     """Turns the mistakes that a user can make into their one line and exit code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from vbench.listing import PluginError
-        from vbench.positions import GridError
-
         try:
             return super().invoke(ctx)
-        except (GridError, PluginError) as error:
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            from vbench.grid import GridError
+            from vbench.listing import PluginError
+
+            if not isinstance(error, GridError | PluginError):
+                raise
             click.echo(str(error), err=True)
-            ctx.exit(2)
-        except FileNotFoundError as error:
-            click.echo(f"vbench: {error}", err=True)
             ctx.exit(2)
 
 
@@ -35,9 +36,7 @@ def _example(text: str) -> str:
     return f"\b\nExample:\n  {text}"
 
 
-@click.group(
-    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(version(), prog_name="vbench", message="%(prog)s %(version)s")
 def main() -> None:
     r"""Benchmark variational objectives: estimators held against exact gradients, compared fairly.
@@ -58,20 +57,14 @@ _results = click.option(
     help="Root folder of all studies.",
     type=click.Path(path_type=Path),
 )
-_set = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of the grid."
-)
+_set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of the grid.")
 _filter = click.option(
     "--filter", "filters", multiple=True, metavar="AXIS=GLOB", help="Only these cells; several are ANDed."
 )
-_keep_stale = click.option(
-    "--keep-stale", is_flag=True, help="Keep results whose code has since changed, marked."
-)
+_keep_stale = click.option("--keep-stale", is_flag=True, help="Keep results whose code has since changed, marked.")
 
 
-@main.command(
-    epilog=_example("vbench run results/quickstart/grid.yaml --set seeds=1 --filter 'estimator=iwae*'")
-)
+@main.command(epilog=_example("vbench run results/quickstart/grid.yaml --set seeds=1 --filter 'estimator=iwae*'"))
 @_grid
 @_set
 @_filter
@@ -82,9 +75,7 @@ _keep_stale = click.option(
     type=click.IntRange(0),
     help="Cells at once, a process each; 0: in this process.  [default: cores]",
 )
-@click.option(
-    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Torch threads of each cell."
-)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Torch threads of each cell.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds that one cell may take.")
 @click.option("--dry-run", is_flag=True, help="Show what would run, and stop.")
@@ -150,9 +141,7 @@ def plan(
         console.show_plan(found)
 
 
-def _plan(
-    grid: Path, overrides: tuple[str, ...], filters: tuple[str, ...], results: Path, keep_stale: bool
-) -> Any:
+def _plan(grid: Path, overrides: tuple[str, ...], filters: tuple[str, ...], results: Path, keep_stale: bool) -> Any:
     from vbench.study import make_plan
 
     return make_plan(grid, overrides=overrides, filters=filters, results=results, keep_stale=keep_stale)
@@ -177,9 +166,7 @@ def list_(kind: str | None, as_json: bool) -> None:
 
 
 @main.command(
-    epilog=_example(
-        "vbench show vimco    (or encoder:bernoulli, where kinds share a name; or a kind: estimator)"
-    )
+    epilog=_example("vbench show vimco    (or encoder:bernoulli, where kinds share a name; or a kind: estimator)")
 )
 @click.argument("name")
 def show(name: str) -> None:

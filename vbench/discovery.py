@@ -45,9 +45,7 @@ def sources(module: str) -> list[Path]:
     if spec is None:
         raise ModuleNotFoundError(f"no package named {top!r}")
     if spec.submodule_search_locations:
-        return sorted(
-            file for folder in spec.submodule_search_locations for file in _python_files(Path(folder))
-        )
+        return sorted(file for folder in spec.submodule_search_locations for file in _python_files(Path(folder)))
     return [Path(spec.origin)] if spec.origin else []
 
 

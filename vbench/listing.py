@@ -40,11 +40,7 @@ def load_catalogue(*, strict: bool = True) -> Catalogue:
 def _file() -> Path | None:
     """Where the catalogue of exactly these plugins would be; None where a plugin's files cannot even be found."""
     try:
-        return (
-            Path(platformdirs.user_cache_dir("vbench", appauthor=False))
-            / "catalogue"
-            / f"{fingerprint()[:32]}.json"
-        )
+        return Path(platformdirs.user_cache_dir("vbench", appauthor=False)) / "catalogue" / f"{fingerprint()[:32]}.json"
     except (ImportError, OSError, ValueError):
         return None
 

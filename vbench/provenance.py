@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vbench.catalogue import Catalogue
-from vbench.choices import Choice
 from vbench.discovery import PACKAGE, digest, digest_files, version
+from vbench.grid import Choice
 
 __all__ = ["code_digest", "environment", "provenance", "stale_reason"]
 

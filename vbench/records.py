@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from vbench import cells, store
+from vbench.grid.crossing import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA_VERSION", "STATUSES", "Outcome", "Row", "Store", "load"]
 
-SCHEMA_VERSION: Final = 1
 STATUSES: Final = ("done", "diverged", "failed", "timeout", "oom", "crashed", "interrupted", "skipped")
 
 _LABELS = ("dataset", "encoder", "decoder", "prior", "train", "estimator")
@@ -121,7 +121,7 @@ class Store:
         return store.publish(store.seal(sink.getvalue().to_pybytes()), folder, names)
 
     def outcomes(self) -> dict[str, Outcome]:
-        """The attempt that counts for each key: the latest done one, else the latest."""
+        """The attempt that counts for each key: the latest by the latest code, a done one before one that is not."""
         return {key: outcome for key, (outcome, _) in self._latest().items()}
 
     def records(self) -> DataFrame:
@@ -165,7 +165,7 @@ class Store:
             except store.DamagedError as damage:
                 self.damaged.append((path, str(damage)))
                 continue
-            if outcome.key not in best or _rank(outcome) > _rank(best[outcome.key][0]):
+            if outcome.key not in best or _counts(outcome, best[outcome.key][0]):
                 best[outcome.key] = outcome, path
         return best
 
@@ -265,8 +265,15 @@ def _read(path: Path) -> Outcome:
     return replace(outcome, attempt=int(name[2]))
 
 
-def _rank(outcome: Outcome) -> tuple[bool, int]:
-    return outcome.status == "done", outcome.attempt
+def _counts(attempt: Outcome, other: Outcome) -> bool:
+    """Whether an attempt counts rather than another at the same cell: the done one, of two by the same code."""
+    if _code(attempt) == _code(other) and (attempt.status == "done") != (other.status == "done"):
+        return attempt.status == "done"
+    return attempt.attempt > other.attempt
+
+
+def _code(outcome: Outcome) -> tuple[Any, Any]:
+    return outcome.provenance.get("code"), outcome.provenance.get("plugins")
 
 
 def _cell(study: str, outcome: Outcome) -> dict[str, Any]:

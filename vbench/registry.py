@@ -19,8 +19,8 @@ import pluggy
 
 from vbench import hookspecs
 from vbench.catalogue import Broken, Catalogue, Component, Kind
-from vbench.choices import parameter_of
 from vbench.discovery import entry_points, version
+from vbench.grid import parameter_of
 
 __all__ = ["PROVIDED", "Registered", "Registry", "load_registry"]
 
@@ -119,8 +119,7 @@ class Registry:
     def catalogue(self) -> Catalogue:
         """The same without the objects."""
         components = {
-            kind: {name: item.component for name, item in items.items()}
-            for kind, items in self.components.items()
+            kind: {name: item.component for name, item in items.items()} for kind, items in self.components.items()
         }
         return Catalogue(components, tuple(self.broken), tuple(self.clashes))
 
@@ -150,9 +149,7 @@ def describe(kind: Kind, name: str, factory: Any, distribution: str, version: st
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"{kind} name {name!r} must be lower-case letters, digits, '.', '_' and '-'")
     if not callable(factory):
-        raise TypeError(
-            f"{kind} {name!r} is {type(factory).__name__}, expected a factory (a function or class)"
-        )
+        raise TypeError(f"{kind} {name!r} is {type(factory).__name__}, expected a factory (a function or class)")
     hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory, include_extras=True)
     parameters = []
     for parameter in inspect.signature(factory).parameters.values():

@@ -49,9 +49,7 @@ class _Sample(torch.autograd.Function):
     """A seeded torch generator that vmap may batch: each lane draws from its own key, so group size never matters."""
 
     @staticmethod
-    def forward(
-        key: Tensor, count: int, kind: str, shape: Sequence[int], dtype: torch.dtype, device: Any
-    ) -> Tensor:
+    def forward(key: Tensor, count: int, kind: str, shape: Sequence[int], dtype: torch.dtype, device: Any) -> Tensor:
         return _draw(int(key), count, kind, shape, dtype, device)
 
     @staticmethod
@@ -72,8 +70,8 @@ class Rng:
     """Random draws as a function of ``key``: the same key gives the same draws, alone or as one lane of a vmap.
 
     Each call advances a counter, so successive draws differ; ``spawn`` gives an independent child. Keys stay on the
-    CPU; draws land on ``device``. (Torch's CPU generators use 32 bits of a seed: two given streams coincide once in four
-    billion pairs, which averages do not notice.)
+    CPU; draws land on ``device``. (Torch's CPU generators use 32 bits of a seed: two given streams coincide once in
+    four billion pairs, which averages do not notice.)
 
     Args:
         key: an int, or an int64 scalar tensor (a batched one under ``torch.func.vmap``).

@@ -13,19 +13,18 @@ from typing import Any, Literal
 
 from vbench.assemble import Incompatible, build_choices, load_dataset
 from vbench.catalogue import Catalogue
-from vbench.choices import Choice, parse_choice
 from vbench.execute.local import Event, Executor, Job
-from vbench.grid import Cell, Grid, GridError, cell_from_spec, read_grid
+from vbench.grid import Cell, Choice, Grid, GridError, Measure, cell_from_spec, parse_choice, read_grid
 from vbench.listing import load_catalogue
 from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
 from vbench.runner import Assignment
-from vbench.settings import Measure
 
 __all__ = ["Plan", "Planned", "Result", "make_plan", "run"]
 
 Action = Literal["run", "done", "skip"]
 REFERENCES = ("reparam", "rloo[k=4]")  # unbiased, one of them serves every latent; the first that fits
+_NO_DATA = "not available"
 _FINAL = ("done", "diverged")  # training again would give the same
 
 
@@ -145,9 +144,11 @@ class _Planner:
         try:
             return load_dataset(dataset).digest
         except Exception:  # the attempt will say what is wrong with the data, in its own row
-            return "not available"
+            return _NO_DATA
 
     def _obstacle(self, choices: tuple[Choice, ...]) -> str:
+        if self.digest(choices[0]) == _NO_DATA:
+            return ""
         try:
             build_choices({choice.kind: choice for choice in choices}, seed=0)
         except Incompatible as error:
@@ -243,9 +244,7 @@ def run(
     return Result(folder, asked, plan.count("run"))
 
 
-def _read(
-    grid: str | Path | Mapping[str, Any] | Grid, overrides: Sequence[str], filters: Sequence[str]
-) -> Grid:
+def _read(grid: str | Path | Mapping[str, Any] | Grid, overrides: Sequence[str], filters: Sequence[str]) -> Grid:
     if not isinstance(grid, Grid):
         grid = read_grid(grid, load_catalogue(), overrides)
     return grid.filtered(filters) if filters else grid
@@ -253,9 +252,7 @@ def _read(
 
 def _assignment(plan: Plan, planned: Planned, device: str, role: str = "cell") -> Assignment:
     cell = planned.cell
-    return Assignment(
-        planned.key, cell.spec(), cell.labels(), str(plan.folder), role, planned.reference, device
-    )
+    return Assignment(planned.key, cell.spec(), cell.labels(), str(plan.folder), role, planned.reference, device)
 
 
 def _jobs(plan: Plan, device: str) -> Iterator[Job]:
@@ -306,9 +303,7 @@ def _device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        found = device.type == "cpu" or (
-            device.type == "cuda" and (device.index or 0) < torch.cuda.device_count()
-        )
+        found = device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count())
     except RuntimeError:
         found = False
     if not found:

@@ -104,9 +104,7 @@ class Draw(NamedTuple):
     """Samples of a posterior."""
 
     z: Tensor  # [K, B, *Z]
-    log_q: (
-        Tensor | None
-    )  # [K, B] any denominator that makes p(x, z) / q a proper weight; None where there is none
+    log_q: Tensor | None  # [K, B] any denominator that makes p(x, z) / q a proper weight; None where there is none
     info: Mapping[str, Tensor] = {}
 
 

@@ -33,7 +33,11 @@ ENDINGS = {
     "MemoryError": (("memory_error",), "oom", "MemoryError"),
     "segmentation fault": (("segfault",), "crashed", "killed by SIGSEGV"),
     "abort": (("kill_self", signal.SIGABRT), "crashed", "killed by SIGABRT"),
-    "SIGKILL": (("kill_self", signal.SIGKILL), "oom", "killed by SIGKILL, most likely for want of memory"),
+    "SIGKILL": (
+        ("kill_self", signal.SIGKILL),
+        "crashed",
+        "killed by SIGKILL, by somebody or by the kernel for want of memory",
+    ),
     "os._exit(0)": (("os_exit", 0), "crashed", "left with exit code 0 and no result"),
     "os._exit(7)": (("os_exit", 7), "crashed", "left with exit code 7 and no result"),
     "sys.exit(0)": (("exit_with", 0), "crashed", "it called sys.exit(0)"),

@@ -19,9 +19,7 @@ def nvil(
     k: Annotated[int, Ge(1), "samples per datum, averaged"] = 1,
     hidden: Annotated[int, Ge(1), "width of the baseline's hidden layer"] = 100,
     lr: Annotated[float, Gt(0), "learning rate of the baseline"] = 1e-3,
-    normalize: Annotated[
-        bool, "divide the signal by its running deviation (biased: it rescales the gradient)"
-    ] = False,
+    normalize: Annotated[bool, "divide the signal by its running deviation (biased: it rescales the gradient)"] = False,
 ) -> Estimator:
     r"""ELBO by the likelihood ratio with a learned baseline.
 

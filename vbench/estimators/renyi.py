@@ -14,9 +14,7 @@ __all__ = ["renyi"]
 
 
 def renyi(
-    alpha: Annotated[
-        float, "order: 0 is IWAE, 1 the ELBO; negative orders lie above the evidence in the limit"
-    ] = 0.5,
+    alpha: Annotated[float, "order: 0 is IWAE, 1 the ELBO; negative orders lie above the evidence in the limit"] = 0.5,
     k: Annotated[int, Ge(1), "samples per datum"] = 5,
 ) -> Estimator:
     r"""Variational Renyi bound, reparameterised.

@@ -146,7 +146,7 @@ def _close(end: Connection | CappedLog | None) -> None:
 def _autopsy(code: int) -> Ending:
     """How a process ended that said nothing. Leaving with code 0 is no success: success is said."""
     if code == -getattr(signal, "SIGKILL", 9):
-        return Ending("oom", "killed by SIGKILL, most likely for want of memory", told=False)
+        return Ending("crashed", "killed by SIGKILL, by somebody or by the kernel for want of memory", told=False)
     if code < 0:
         return Ending("crashed", f"killed by {signal.Signals(-code).name}", told=False)
     doubt = " (or the process that jobs are forked from died)" if code == 255 else ""

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 
+from vbench.model import rebuilt
 from vbench.rng import Rng, derive
 from vbench.types import Batch, Estimator
 
@@ -145,10 +146,13 @@ class GradientDraws:
         return torch.cat([g.flatten() for g in gradients])
 
     def _lanes(self, system: _System, keys: Tensor) -> Tensor:
-        still = {f"model.{name}": p.detach() for name, p in self.parameters.items()}
+        still = {name: p.detach() for name, p in self.parameters.items()}
+
+        names = {id(system.model.get_parameter(name)): name for name in self.parameters}
 
         def objective(parameters: dict[str, Tensor], key: Tensor) -> Any:
-            return functional_call(system, parameters, (self._batch, key))
+            live = rebuilt(system, lambda t: parameters[names[id(t)]] if id(t) in names else t)
+            return live(self._batch, key)
 
         gradients = vmap(grad(objective), in_dims=(None, 0), randomness="error")(still, keys)
         return torch.cat([g.flatten(1) for g in gradients.values()], 1)

@@ -49,18 +49,14 @@ def evaluate(built: Built, cell: Cell, step: int, *, last: bool, device: torch.d
 
         if not len(getattr(built.data, split)):
             continue
-        found = diagnose(
-            built.model, built.estimator, batches(), samples=settings.samples, key=key, measures=measures
-        )
+        found = diagnose(built.model, built.estimator, batches(), samples=settings.samples, key=key, measures=measures)
         if last and settings.log_likelihood and "log_likelihood" not in without:
             found += log_likelihood(built.model, batches(), k=settings.log_likelihood.k, key=key)
         rows += [Row(step, split, *measurement) for measurement in found]
     return rows
 
 
-def measure_gradients(
-    built: Built, cell: Cell, step: int, device: torch.device, *, warm_up: bool = False
-) -> list[Row]:
+def measure_gradients(built: Built, cell: Cell, step: int, device: torch.device, *, warm_up: bool = False) -> list[Row]:
     """Moments of the gradient on fixed batches of training data; every estimator sees the same batches.
 
     Args:

@@ -76,9 +76,7 @@ def show_plugins(catalogue: Catalogue) -> None:
         console.print(Text(f"{name} {components[0].version}: {len(components)} components"), soft_wrap=True)
         if name != "vbench":
             for component in components:
-                console.print(
-                    Text(f"  {component.kind}:{component.name}  {component.summary}"), soft_wrap=True
-                )
+                console.print(Text(f"  {component.kind}:{component.name}  {component.summary}"), soft_wrap=True)
     for item in catalogue.broken:
         line = f"broken: {item.distribution} {item.version} ({item.entry_point}): {item.reason}"
         console.print(Text(line), style="red", soft_wrap=True)

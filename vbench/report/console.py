@@ -65,9 +65,7 @@ def run(grid: Path, **settings: Any) -> int:
         if not plan.count("run"):
             console.print("nothing to compute: every cell that can run is done", style="bold")
             return
-        names = {p.key: _short(p) for p in plan.cells} | {
-            p.key: f"reference {_short(p)}" for p in plan.references
-        }
+        names = {p.key: _short(p) for p in plan.cells} | {p.key: f"reference {_short(p)}" for p in plan.references}
         progress.append(RunProgress(plan.count("run") + len(plan.references), names, console))
         progress[0].__enter__()
 

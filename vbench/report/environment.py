@@ -44,9 +44,7 @@ def data(action: str, names: Sequence[str], as_json: bool) -> int:
 
     unknown = [name for name in names if name not in SOURCES]
     if unknown:
-        print(
-            f"vbench: no files belong to {', '.join(unknown)}; known: {', '.join(SOURCES)}", file=sys.stderr
-        )
+        print(f"vbench: no files belong to {', '.join(unknown)}; known: {', '.join(SOURCES)}", file=sys.stderr)
         return 2
     if action == "fetch":
         if not names:
@@ -65,13 +63,9 @@ def data(action: str, names: Sequence[str], as_json: bool) -> int:
     console = Console()
     for row in rows:
         size = f"{row['bytes']:,} bytes" if row["bytes"] else ""
-        console.print(
-            Text(f"{row['dataset']:<12} {row['state']:<8} {row['path']}  {size}".rstrip()), soft_wrap=True
-        )
+        console.print(Text(f"{row['dataset']:<12} {row['state']:<8} {row['path']}  {size}".rstrip()), soft_wrap=True)
     console.print(
-        Text(
-            f"looked for in $VBENCH_DATA ({os.environ.get('VBENCH_DATA') or 'not set'}), then in the user cache"
-        ),
+        Text(f"looked for in $VBENCH_DATA ({os.environ.get('VBENCH_DATA') or 'not set'}), then in the user cache"),
         style="dim",
         soft_wrap=True,
     )
@@ -111,9 +105,7 @@ def doctor(as_json: bool) -> int:
 
 def _one_line(item: Any) -> str:
     if isinstance(item, dict):
-        return f"{item['distribution']} {item['version']}" + (
-            f" ({item['reason']})" if "reason" in item else ""
-        )
+        return f"{item['distribution']} {item['version']}" + (f" ({item['reason']})" if "reason" in item else "")
     return str(item)
 
 

@@ -67,13 +67,9 @@ def summarize(records: DataFrame, cells: DataFrame) -> Summary:
     if asked.empty:
         return Summary({}, (), (), ("nothing ran: every cell was skipped",))
     varying = [axis for axis in AXES if len(asked[axis].unique()) > 1]
-    common = {
-        axis: str(asked[axis].iloc[0]) for axis in AXES if axis not in varying and str(asked[axis].iloc[0])
-    }
+    common = {axis: str(asked[axis].iloc[0]) for axis in AXES if axis not in varying and str(asked[axis].iloc[0])}
     short = {axis: _short(asked[axis].astype(str).unique()) for axis in varying}
-    common |= {
-        axis: "; ".join(short[axis]) for axis in varying if list(short[axis]) != list(short[axis].values())
-    }
+    common |= {axis: "; ".join(short[axis]) for axis in varying if list(short[axis]) != list(short[axis].values())}
     shown = [h for h in HEADLINES if not _of(records, h).empty]
     rows = []
     for _, group in asked.groupby(list(AXES), observed=True, sort=False):
@@ -128,9 +124,7 @@ def _interval(values: Sequence[float], mean: float, digits: int) -> str:
 def _notes(asked: DataFrame, shown: Sequence[Headline]) -> list[str]:
     notes = ["test data, nats per datum; mean over seeds, ± 95% t-interval; data/s while training"]
     if any(h.metric == "gradient_variance" for h in shown):
-        notes.append(
-            "enc, dec var: variance of the minibatch gradient, at equal parameters only with at: shared"
-        )
+        notes.append("enc, dec var: variance of the minibatch gradient, at equal parameters only with at: shared")
         if len(asked["bound"].unique()) > 1:
             notes.append("gradient variances compare within one bound only")
     return notes

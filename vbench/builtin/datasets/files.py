@@ -171,9 +171,7 @@ def content(dataset: str, file: File) -> bytes:
         expected = f"expected {file.size} bytes with SHA-256 {file.sha256}"
         raise DataError(f"{dataset}: {path} {error}; {expected}: delete or replace it") from None
     except OSError as error:
-        raise DataError(
-            f"{dataset}: cannot read {path} ({error.strerror}); {_advice(dataset, file)}"
-        ) from None
+        raise DataError(f"{dataset}: cannot read {path} ({error.strerror}); {_advice(dataset, file)}") from None
 
 
 def contents(dataset: str) -> Mapping[str, bytes]:

@@ -19,9 +19,7 @@ def mnist(
     binarization: Annotated[
         Literal["dynamic", "static", "threshold"], "how grey values become bits; worth 1 to 2 nats"
     ] = "dynamic",
-    valid: Annotated[
-        int, Ge(1), Le(59_999), "validation rows, the last ones of the 60000 for training"
-    ] = 10_000,
+    valid: Annotated[int, Ge(1), Le(59_999), "validation rows, the last ones of the 60000 for training"] = 10_000,
 ) -> TensorDataset:
     """MNIST: 28 x 28 scans of handwritten digits, 70000 of them.
 

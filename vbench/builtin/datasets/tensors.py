@@ -53,9 +53,7 @@ class TensorDataset:
             if split in self.masks and tuple(self.masks[split].shape) != shape:
                 raise DataError(f"{split} has shape {shape}, its mask {tuple(self.masks[split].shape)}")
         if self.binarization != "none" and self.train.dtype != torch.uint8:
-            raise DataError(
-                f"binarization {self.binarization!r} needs bytes, these data are {self.train.dtype}"
-            )
+            raise DataError(f"binarization {self.binarization!r} needs bytes, these data are {self.train.dtype}")
 
 
 class Splits(NamedTuple):

@@ -35,9 +35,7 @@ class BernoulliDecoder(Decoder):
         mean: Tensor,
         hidden: Annotated[Sequence[Annotated[int, Ge(1)]], "widths of the hidden layers"] = (200, 200),
         activation: Annotated[Activation, "between the layers"] = "tanh",
-        output_bias: Annotated[
-            OutputBias, "where the output bias starts: at the training mean, or at zero"
-        ] = "mean",
+        output_bias: Annotated[OutputBias, "where the output bias starts: at the training mean, or at zero"] = "mean",
     ) -> None:
         super().__init__()
         self.shape = x.shape

@@ -33,22 +33,19 @@ class ConvBernoulliDecoder(Decoder):
         x: Space,
         z: Space,
         mean: Tensor,
-        channels: Annotated[
-            Sequence[Annotated[int, Ge(1)]], "channels from the latent's side to the image's"
-        ] = (64, 32),
+        channels: Annotated[Sequence[Annotated[int, Ge(1)]], "channels from the latent's side to the image's"] = (
+            64,
+            32,
+        ),
         activation: Annotated[Activation, "between the layers"] = "relu",
-        output_bias: Annotated[
-            OutputBias, "where the pixels' bias starts: at the training mean, or at zero"
-        ] = "mean",
+        output_bias: Annotated[OutputBias, "where the pixels' bias starts: at the training mean, or at zero"] = "mean",
     ) -> None:
         super().__init__()
         sizes = halved((x.shape[0], x.shape[1]), len(channels))[::-1]
         self.start = (([*channels, 1])[0], *sizes[0])
         self.linear = nn.Linear(z.size, self.start[0] * self.start[1] * self.start[2])
         layers: list[nn.Module] = []
-        for left, right, small, large in zip(
-            channels, [*channels[1:], 1], sizes[:-1], sizes[1:], strict=True
-        ):
+        for left, right, small, large in zip(channels, [*channels[1:], 1], sizes[:-1], sizes[1:], strict=True):
             extra = (large[0] - 2 * small[0] + 1, large[1] - 2 * small[1] + 1)
             up = nn.ConvTranspose2d(left, right, 3, stride=2, padding=1, output_padding=extra)
             layers += [activation_layer(activation), up]

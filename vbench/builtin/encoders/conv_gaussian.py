@@ -35,9 +35,10 @@ class ConvGaussianEncoder(Encoder):
         self,
         x: Space,
         latent: Annotated[int, Ge(1), "number of latent variables"] = 32,
-        channels: Annotated[
-            Sequence[Annotated[int, Ge(1)]], "channels of the convolutions, each of stride 2"
-        ] = (32, 64),
+        channels: Annotated[Sequence[Annotated[int, Ge(1)]], "channels of the convolutions, each of stride 2"] = (
+            32,
+            64,
+        ),
         activation: Annotated[Activation, "between the layers"] = "relu",
     ) -> None:
         super().__init__()

@@ -20,9 +20,7 @@ class Antithetic(Estimator):
     unbiased = True
     bound = ELBO()
 
-    def __init__(
-        self, k: Annotated[int, Ge(2), MultipleOf(2), "samples per datum, in mirrored pairs"] = 2
-    ) -> None:
+    def __init__(self, k: Annotated[int, Ge(2), MultipleOf(2), "samples per datum, in mirrored pairs"] = 2) -> None:
         super().__init__()
         self.k = k
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fake_catalogue import BROKEN, CATALOGUE, PATIENT
+from tests.grid.fake_catalogue import BROKEN, CATALOGUE, PATIENT
 from vbench.catalogue import Catalogue, Component, Parameter
-from vbench.choices import Choice, parse_choice, parse_text, split_top
-from vbench.positions import GridError
+from vbench.grid.choices import Choice, parse_choice, parse_text, split_top
+from vbench.grid.positions import GridError
 
 ENTRY = "expected an estimator's name, name[param=value] or name: {param: value}"
 ZEROS = "expected a number without leading zeros (or text in quotes)"

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 from pydantic.errors import PydanticUserError
 
 from vbench.catalogue import Parameter
-from vbench.positions import quoted
+from vbench.grid.positions import quoted
 
 __all__ = ["canonical", "describe", "format_value", "parameter_of", "shown", "typed"]
 

@@ -21,7 +21,7 @@ from ruamel.yaml.events import (
     ScalarEvent,
 )
 
-from vbench.positions import MAX_DEPTH, MAX_INT, MAX_VALUES, GridError, Node, Place, Problems
+from vbench.grid.positions import MAX_DEPTH, MAX_INT, MAX_VALUES, GridError, Node, Place, Problems
 
 __all__ = ["MAX_BYTES", "decode", "read_yaml", "scalar"]
 

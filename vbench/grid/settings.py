@@ -10,9 +10,9 @@ from annotated_types import Ge, Gt
 from pydantic import BaseModel, ConfigDict
 
 from vbench.catalogue import Catalogue, Parameter
-from vbench.choices import parameter_of, read_choices
-from vbench.positions import Node, Place, Problems
-from vbench.values import read_values
+from vbench.grid.choices import parameter_of, read_choices
+from vbench.grid.positions import Node, Place, Problems
+from vbench.grid.values import read_values
 
 __all__ = ["Gradients", "LogLikelihood", "Measure", "Train", "read_measure", "read_trains"]
 
@@ -98,7 +98,7 @@ def read_trains(node: Node, path: str, problems: Problems) -> tuple[list[Train],
     return [Train(**given) for given in values.crossed()], swept
 
 
-def read_measure(node: Node, trains: list[Train], catalogue: Catalogue, path: str, problems: Problems) -> Measure:
+def read_measure(node: Node, catalogue: Catalogue, path: str, problems: Problems) -> Measure:
     """What stands under ``measure``; an empty mapping below it asks for the defaults."""
     given = dict(read_values(node, _parameters(Measure), path, problems, keys=tuple(_NESTED)).given)
     entries: Mapping[str, Node] = node.value if isinstance(node.value, dict) else {}
@@ -108,9 +108,6 @@ def read_measure(node: Node, trains: list[Train], catalogue: Catalogue, path: st
             if name == "gradients":
                 _check_reference(values, inner, catalogue, f"{path}.{name}", problems)
             given[name] = model(**values)
-    every, shortest = given.get("every"), min((train.steps for train in trains), default=None)
-    if every is not None and shortest is not None and every > shortest:
-        problems.add(entries["every"].place, f"{path}.every", f"{every} is more than train.steps, {shortest}")
     return Measure(**given)
 
 

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typing_extensions import Doc
 
-from tests.fake_catalogue import PATIENT
-from tests.test_positions import trees
+from tests.grid.fake_catalogue import PATIENT
+from tests.grid.test_positions import trees
 from vbench.catalogue import Parameter
-from vbench.parameters import canonical, describe, format_value, parameter_of, shown, typed
+from vbench.grid.parameters import canonical, describe, format_value, parameter_of, shown, typed
 
 REQUIRED: Any = object()
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fake_catalogue import CATALOGUE, PATIENT
+from tests.grid.fake_catalogue import CATALOGUE, PATIENT
 from vbench.catalogue import KINDS
-from vbench.choices import Choice, parse_choice
-from vbench.crossing import AXES, SCHEMA_VERSION, Cell, Grid, cell_from_spec
 from vbench.grid import read_grid
-from vbench.positions import GridError
-from vbench.settings import Gradients, LogLikelihood, Measure, Train
+from vbench.grid.choices import Choice, parse_choice
+from vbench.grid.crossing import AXES, SCHEMA_VERSION, Cell, Grid, cell_from_spec
+from vbench.grid.positions import GridError
+from vbench.grid.settings import Gradients, LogLikelihood, Measure, Train
 
 TREE = {
     "datasets": ["digits", "digits[binarization=static]"],

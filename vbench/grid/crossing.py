@@ -11,10 +11,10 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, TypeVar
 
 from vbench.catalogue import KINDS, Kind
-from vbench.choices import Choice, format_value, parse_text, split_top
-from vbench.parameters import canonical
-from vbench.positions import GridError, nearest
-from vbench.settings import Measure, Train
+from vbench.grid.choices import Choice, format_value, parse_text, split_top
+from vbench.grid.parameters import canonical
+from vbench.grid.positions import GridError, nearest
+from vbench.grid.settings import Measure, Train
 
 __all__ = ["AXES", "SCHEMA_VERSION", "Cell", "Grid", "cell_from_spec"]
 

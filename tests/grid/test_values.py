@@ -3,8 +3,8 @@
 import pytest
 
 from vbench.catalogue import Parameter
-from vbench.positions import GridError, Problems, from_python
-from vbench.values import MAX_ENTRIES, Values, read_values, unknown
+from vbench.grid.positions import GridError, Problems, from_python
+from vbench.grid.values import MAX_ENTRIES, Values, read_values, unknown
 
 KNOWN = (Parameter("k", {"type": "integer"}, 1), Parameter("lr", {"type": "number"}, 0.1))
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from vbench.catalogue import KINDS, Catalogue, Kind
-from vbench.choices import Choice, read_choices, split_top
-from vbench.crossing import AXES, SCHEMA_VERSION, Cell, Grid, cell_from_spec
-from vbench.parameters import shown
-from vbench.positions import (
+from vbench.grid.choices import Choice, read_choices, split_top
+from vbench.grid.crossing import AXES, Grid
+from vbench.grid.parameters import shown
+from vbench.grid.positions import (
     MAX_DEPTH,
     MAX_INT,
     GridError,
@@ -25,24 +25,11 @@ from vbench.positions import (
     plain,
     put,
 )
-from vbench.settings import Gradients, LogLikelihood, Measure, Train, read_measure, read_trains
-from vbench.values import MAX_ENTRIES, unknown
-from vbench.yaml12 import MAX_BYTES, decode, read_yaml
+from vbench.grid.settings import read_measure, read_trains
+from vbench.grid.values import MAX_ENTRIES, unknown
+from vbench.grid.yaml12 import MAX_BYTES, decode, read_yaml
 
-__all__ = [
-    "AXES",
-    "SCHEMA_VERSION",
-    "Cell",
-    "Choice",
-    "Gradients",
-    "Grid",
-    "GridError",
-    "LogLikelihood",
-    "Measure",
-    "Train",
-    "cell_from_spec",
-    "read_grid",
-]
+__all__ = ["read_grid"]
 
 _KEYS: Final = ("name", *AXES.values(), "seeds", "train", "measure")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
@@ -140,7 +127,7 @@ def _read(root: Node, default: str, catalogue: Catalogue, problems: Problems) ->
     for kind in KINDS:
         axes[AXES[kind]] = _axis(entries.get(AXES[kind]), kind, root, catalogue, problems)
     trains, swept = read_trains(entries.get("train", nothing), "train", problems)
-    measure = read_measure(entries.get("measure", nothing), trains, catalogue, "measure", problems)
+    measure = read_measure(entries.get("measure", nothing), catalogue, "measure", problems)
     seeds = _seeds(entries.get("seeds", nothing), problems)
     name = _name(entries.get("name", nothing), default, problems)
     problems.finish()

@@ -3,9 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from tests.fake_catalogue import CATALOGUE
-from vbench.positions import GridError, Problems, from_python
-from vbench.settings import Gradients, LogLikelihood, Measure, Train, read_measure, read_trains
+from tests.grid.fake_catalogue import CATALOGUE
+from vbench.grid.positions import GridError, Problems, from_python
+from vbench.grid.settings import Gradients, LogLikelihood, Measure, Train, read_measure, read_trains
 
 
 def trains(tree):
@@ -17,7 +17,7 @@ def trains(tree):
 
 def measure(tree, *trains):
     problems = Problems()
-    found = read_measure(from_python(tree, "", problems), list(trains) or [Train()], CATALOGUE, "measure", problems)
+    found = read_measure(from_python(tree, "", problems), CATALOGUE, "measure", problems)
     problems.finish()
     return found
 
@@ -138,7 +138,5 @@ def test_reference_only_where_it_is_shared():
         measure({"gradients": {"reference": "iwae"}})
 
 
-def test_every_reaches_no_further_than_the_shortest_training():
-    assert measure({"every": 10}, Train(steps=10))
-    with pytest.raises(GridError, match=r"\Ameasure\.every: 11 is more than train\.steps, 10\Z"):
-        measure({"every": 11}, Train(steps=20), Train(steps=10))
+def test_every_beyond_the_training_is_its_last_step():
+    assert Measure(every=500).steps(10) == (10,)

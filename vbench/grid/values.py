@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vbench.catalogue import Parameter
-from vbench.parameters import canonical, describe, shown, typed
-from vbench.positions import Node, Problems, nearest, plain
+from vbench.grid.parameters import canonical, describe, shown, typed
+from vbench.grid.positions import Node, Problems, nearest, plain
 
 __all__ = ["MAX_ENTRIES", "Values", "expected", "read_values", "unknown"]
 

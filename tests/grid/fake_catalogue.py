@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from hypothesis import HealthCheck
 
 from vbench.catalogue import Broken, Catalogue, Component, Kind, Parameter
-from vbench.choices import parameter_of
+from vbench.grid.choices import parameter_of
 
 __all__ = ["BROKEN", "CATALOGUE", "GRID", "PATIENT", "component"]
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from vbench.catalogue import Catalogue, Component, Kind
-from vbench.parameters import canonical, describe, format_value, parameter_of, shown, typed
-from vbench.positions import GridError, Node, Place, Problems, from_python, nearest, plain
-from vbench.values import read_values
-from vbench.yaml12 import scalar
+from vbench.grid.parameters import canonical, describe, format_value, parameter_of, shown, typed
+from vbench.grid.positions import GridError, Node, Place, Problems, from_python, nearest, plain
+from vbench.grid.values import read_values
+from vbench.grid.yaml12 import scalar
 
 __all__ = [
     "Choice",

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fake_catalogue import PATIENT
-from vbench.positions import (
+from tests.grid.fake_catalogue import PATIENT
+from vbench.grid.positions import (
     MAX_DEPTH,
     GridError,
     Node,
@@ -23,7 +23,7 @@ from vbench.positions import (
     put,
     quoted,
 )
-from vbench.yaml12 import read_yaml
+from vbench.grid.yaml12 import read_yaml
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).map(
     lambda text: unicodedata.normalize("NFC", text)

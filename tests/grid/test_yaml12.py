@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fake_catalogue import PATIENT
-from vbench.positions import MAX_DEPTH, MAX_VALUES, GridError, Node, Place, Problems, plain
-from vbench.yaml12 import MAX_BYTES, decode, read_yaml, scalar
+from tests.grid.fake_catalogue import PATIENT
+from vbench.grid.positions import MAX_DEPTH, MAX_VALUES, GridError, Node, Place, Problems, plain
+from vbench.grid.yaml12 import MAX_BYTES, decode, read_yaml, scalar
 
 
 def read(text):
