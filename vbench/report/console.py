@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vbench.report.progress import RunProgress
-from vbench.report.summary import summarize, table
+from vbench.report.summary import summarize, tables
 from vbench.study import Plan, Planned, Result
 from vbench.study import run as run_study
 
@@ -107,8 +107,8 @@ def _show_result(result: Result, console: Console) -> None:
     console.print()
     for axis, value in summary.common.items():
         console.print(Text(f"{axis}: {value}"), soft_wrap=True)
-    if summary.rows:
-        console.print(table(summary))
+    for item in tables(summary):
+        console.print(item, soft_wrap=isinstance(item, Text))
     for note in summary.notes:
         console.print(Text(note), style="dim", soft_wrap=True)
     counts = ", ".join(f"{count} {status}" for status, count in sorted(result.counts.items()))

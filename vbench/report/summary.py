@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["AXES", "HEADLINES", "Headline", "Summary", "summarize"]
+__all__ = ["AXES", "HEADLINES", "Headline", "Section", "Summary", "summarize", "tables"]
 
+MODEL_AXES: Final = ("dataset", "encoder", "decoder", "prior")
 AXES: Final = ("dataset", "encoder", "decoder", "prior", "estimator", "train")
-
-
-_WIDE: Final = 12  # characters: up to here a parameter fits into its column
 
 
 @dataclass(frozen=True)
@@ -39,18 +37,27 @@ HEADLINES: Final = (
 
 
 @dataclass(frozen=True)
+class Section:
+    """Rows of one model on one dataset, named by what tells it from the other sections."""
+
+    axes: dict[str, str]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
 class Summary:
-    """The table as text.
+    """The tables as text.
 
     Attributes:
-        common: axes that have one value in the whole study, or whose values are shortened in the table, in full.
-        columns, rows: the table.
+        common: axes that have one value in the whole study, shown once.
+        columns: of every section.
+        sections: one for each dataset and model.
         notes: what a reader must know of it.
     """
 
     common: dict[str, str]
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    sections: tuple[Section, ...]
     notes: tuple[str, ...]
 
 
@@ -68,26 +75,23 @@ def summarize(records: DataFrame, cells: DataFrame) -> Summary:
         return Summary({}, (), (), ("nothing ran: every cell was skipped",))
     varying = [axis for axis in AXES if len(asked[axis].unique()) > 1]
     common = {axis: str(asked[axis].iloc[0]) for axis in AXES if axis not in varying and str(asked[axis].iloc[0])}
-    short = {axis: _short(asked[axis].astype(str).unique()) for axis in varying}
-    common |= {axis: "; ".join(short[axis]) for axis in varying if list(short[axis]) != list(short[axis].values())}
+    models = [axis for axis in varying if axis in MODEL_AXES]
+    names = [axis for axis in AXES if axis == "estimator" or (axis in varying and axis not in MODEL_AXES)]
+    common.pop("estimator", None)
     shown = [h for h in HEADLINES if not _of(records, h).empty]
-    rows = []
+    sections: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for _, group in asked.groupby(list(AXES), observed=True, sort=False):
         keys = group.loc[group["status"] == "done", "cell"]
         mine = records[records["cell"].isin(keys)]
-        figures = [_figure(_of(mine, headline), headline) for headline in shown]
-        names = (short[axis].get(str(group[axis].iloc[0]), "") for axis in varying)
-        rows.append((*names, *figures, f"{len(keys)}/{len(group)}"))
-    columns = (*varying, *(h.title for h in shown), "ok")
-    return Summary(common, columns, tuple(rows), tuple(_notes(asked, shown)))
-
-
-def _short(values: Iterable[str]) -> dict[str, str]:
-    """Values by the names that tell them apart: parameters go where names alone do."""
-    values = list(values)
-    names = [value.partition("[")[0] for value in values]
-    apart = len(set(names)) == len(names) and max(map(len, values)) > _WIDE
-    return dict(zip(values, names if apart else values, strict=True))
+        figures = (_figure(_of(mine, headline), headline) for headline in shown)
+        row = (*(str(group[axis].iloc[0]) for axis in names), *figures, f"{len(keys)}/{len(group)}")
+        sections.setdefault(tuple(str(group[axis].iloc[0]) for axis in models), []).append(row)
+    return Summary(
+        common,
+        (*names, *(h.title for h in shown), "ok"),
+        tuple(Section(dict(zip(models, key, strict=True)), tuple(rows)) for key, rows in sections.items()),
+        tuple(_notes(asked, shown)),
+    )
 
 
 def _of(records: DataFrame, headline: Headline) -> DataFrame:
@@ -130,23 +134,28 @@ def _notes(asked: DataFrame, shown: Sequence[Headline]) -> list[str]:
     return notes
 
 
-def table(summary: Summary) -> Any:
-    """The summary as a rich table that fits 80 columns where it can."""
+def tables(summary: Summary) -> Iterator[Any]:
+    """The sections as rich tables with the same columns, each after a line that names it; they fit 80 columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    figures = len(summary.columns) - sum(column in AXES for column in summary.columns)
-    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for position, column in enumerate(summary.columns):
-        numeric = position >= len(summary.columns) - figures
-        result.add_column(
-            column,
-            justify="right" if numeric else "left",
-            no_wrap=numeric,
-            overflow="fold",
-            min_width=None if numeric else 9,
-        )
-    for row in summary.rows:
-        result.add_row(*map(Text, row))  # brackets are no markup
-    return result
+    rows = [row for section in summary.sections for row in section.rows]
+    widths = [max(map(len, column)) for column in zip(summary.columns, *rows, strict=True)] if rows else []
+    for section in summary.sections:
+        if section.axes:
+            yield Text(", ".join(f"{axis} {value}" for axis, value in section.axes.items()))
+        found = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for column, width in zip(summary.columns, widths, strict=True):
+            name = column in AXES
+            found.add_column(
+                column,
+                justify="left" if name else "right",
+                no_wrap=not name,
+                overflow="fold",
+                min_width=min(width, 12) if name else width,
+                max_width=width,
+            )
+        for row in section.rows:
+            found.add_row(*map(Text, row))  # brackets are no markup
+        yield found
