@@ -96,17 +96,16 @@ def run(
     Run it again after an interruption, or after adding to the grid: nothing finished is computed twice. Exit code 0:
     all cells done, or skipped with a reason; 1: some failed; 2: the grid or the call is wrong.
     """
+    asked = _read(grid, overrides, filters)
     from vbench.report import console
 
     if dry_run:
-        console.show_plan(_plan(grid, overrides, filters, results, keep_stale))
+        console.show_plan(_plan(asked, results, keep_stale))
         return
     sys.exit(
         console.run(
-            grid,
+            asked,
             results=results,
-            overrides=overrides,
-            filters=filters,
             workers=workers,
             threads=threads,
             device=device,
@@ -132,19 +131,28 @@ def plan(
     as_json: bool,
 ) -> None:
     """Show what running GRID would do: cells to run, done, and skipped with the reason."""
+    found = _plan(_read(grid, overrides, filters), results, keep_stale)
     from vbench.report import console
 
-    found = _plan(grid, overrides, filters, results, keep_stale)
     if as_json:
         click.echo(json.dumps(console.plan_json(found), indent=2))
     else:
         console.show_plan(found)
 
 
-def _plan(grid: Path, overrides: tuple[str, ...], filters: tuple[str, ...], results: Path, keep_stale: bool) -> Any:
+def _read(grid: Path, overrides: tuple[str, ...], filters: tuple[str, ...]) -> Any:
+    """The grid, or its mistakes before torch is loaded."""
+    from vbench.grid import read_grid
+    from vbench.listing import load_catalogue
+
+    found = read_grid(grid, load_catalogue(), overrides)
+    return found.filtered(filters) if filters else found
+
+
+def _plan(grid: Any, results: Path, keep_stale: bool) -> Any:
     from vbench.study import make_plan
 
-    return make_plan(grid, overrides=overrides, filters=filters, results=results, keep_stale=keep_stale)
+    return make_plan(grid, results=results, keep_stale=keep_stale)
 
 
 _KINDS = click.Choice(["dataset", "encoder", "decoder", "prior", "estimator"])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from vbench.grid import Grid
 from vbench.report.progress import RunProgress
 from vbench.report.summary import summarize, tables
 from vbench.study import Plan, Planned, Result
@@ -55,7 +55,7 @@ def _counts(plan: Plan) -> str:
     return text + (f"; first {waiting} reference run{'s' * (waiting != 1)}" if waiting else "")
 
 
-def run(grid: Path, **settings: Any) -> int:
+def run(grid: Grid, **settings: Any) -> int:
     """Run a grid with progress, end with the comparison table and where the records are; returns the exit code."""
     console = Console()
     progress: list[RunProgress] = []
