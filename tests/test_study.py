@@ -268,3 +268,24 @@ def test_train_sweep_is_an_axis(tmp_path: Path) -> None:
     joined = vbench.load(tmp_path / "small", columns=["train.lr"])
     assert sorted(joined["train.lr"].unique()) == [1e-3, 1e-2]
     assert set(joined["train"]) == {"lr=0.001", "lr=0.01"}
+
+
+def test_a_reference_run_that_fails_costs_the_gradients_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = grid(encoders=["gaussian[latent=3]"], priors=["standard-normal"], estimators=["rloo"], seeds=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("vbench.estimators.pathwise.Pathwise.forward", lambda *a: 1 / 0)
+        result = run(one, results=tmp_path, workers=0)
+    assert result.counts == {"done": 1}
+    cells = vbench.load(tmp_path / "small", "cells")
+    assert "no reference run left checkpoints at [20, 40]" in cells["skipped_measures"].iloc[0]
+    assert set(vbench.load(tmp_path / "small").query("metric == 'gradient_variance'")["step"]) == {0}
+    assert Store(tmp_path / "small" / "references").cells()["status"].tolist() == ["failed"]
+
+
+def test_a_named_reference_is_used(tmp_path: Path) -> None:
+    named = grid(encoders=["gaussian[latent=3]"], priors=["standard-normal"], estimators=["reparam"], seeds=1)
+    named["measure"]["gradients"]["reference"] = "stl"
+    run(named, results=tmp_path, workers=0)
+    assert Store(tmp_path / "small" / "references").cells()["estimator.name"].tolist() == ["stl"]

@@ -100,7 +100,7 @@ def attempt(assignment: Assignment, report: Report) -> str:
         report: called with (step, steps) as training goes on.
 
     Returns:
-        The committed status: done, diverged, failed, oom, skipped or interrupted.
+        The committed status: done, diverged, failed, oom or skipped.
     """
     cell = cell_from_spec(assignment.spec, assignment.labels)
     this = _Attempt(assignment, cell)
@@ -111,9 +111,6 @@ def attempt(assignment: Assignment, report: Report) -> str:
         return this.commit("skipped", str(error))
     except Diverged as error:
         return this.commit("diverged", str(error))
-    except KeyboardInterrupt:
-        this.commit("interrupted", "stopped from the keyboard")
-        raise
     except (MemoryError, torch.OutOfMemoryError) as error:
         return this.commit("oom", reason(error), traceback.format_exc())
     except Exception as error:
@@ -147,8 +144,8 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
             continue
         with _evaluating(model, estimator):
             this.rows += evaluate(built, cell, step, last=step == steps, device=device)
-            if cell.measure.gradients and cell.measure.gradients.at == "own":
-                this.rows += measure_gradients(built, cell, step, device)
+        if cell.measure.gradients and cell.measure.gradients.at == "own":
+            this.rows += measure_gradients(built, cell, step, device)
     this.facts |= {
         "evaluations": steps * min(cell.train.batch, len(data.train)) * this.facts["evaluations_per_step"],
         "backward_passes": steps,
@@ -243,9 +240,18 @@ def _mean(values: list[float]) -> tuple[float, float | None]:
 
 def _measure_at_reference(this: _Attempt, device: torch.device) -> None:
     """Gradients at the frozen checkpoints of the reference run, with a fresh estimator warmed up at each."""
-    for step, tensors in checkpoints.load(Path(this.assignment.study), this.assignment.reference):
+    wanted = {0, *this.cell.measure.steps(this.cell.train.steps)}
+    found = (
+        checkpoints.load(Path(this.assignment.study), this.assignment.reference) if this.assignment.reference else ()
+    )
+    for step, tensors in found:
         built = build_choices(this.cell.choices(), this.cell.seed)
         built.model.load_state_dict(tensors)
         built.model.to(device)
         built.estimator.to(device)
         this.rows += measure_gradients(built, this.cell, step, device, warm_up=True)
+        wanted.discard(step)
+    if wanted:
+        which = "fits these parts" if not this.assignment.reference else f"left checkpoints at {sorted(wanted)}"
+        skipped = [this.facts["skipped_measures"], f"gradients at shared checkpoints: no reference run {which}"]
+        this.facts["skipped_measures"] = "; ".join(filter(None, skipped))
