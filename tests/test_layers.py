@@ -60,13 +60,21 @@ def test_every_module_has_a_layer() -> None:
 
 @pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_imports_go_down(file: Path) -> None:
-    allowed_up = {"listing": {"registry"}}.get(unit(file), set())
+    # the judge stands beside the house; only what a user sees may call it
+    allowed_up = {"listing": {"registry"}, "report": {"testing"}}.get(unit(file), set())
     assert violations(unit(file), imported(file) - allowed_up) == []
 
 
 def test_the_judge_does_not_know_the_accused() -> None:
     for file in (PACKAGE / "oracles").glob("*.py"):
         assert "estimators" not in imported(file), file
+
+
+def test_the_judge_is_called_from_above_alone() -> None:
+    callers = {str(file.relative_to(PACKAGE)) for file in modules() if "testing" in imported(file)}
+    assert callers <= {"cli.py", "report/judgement.py"}
+    for file in (PACKAGE / "testing").glob("*.py"):
+        assert not imported(file) & {"estimators", "builtin", "report", "cli"}, file
 
 
 def test_reports_see_records_alone() -> None:

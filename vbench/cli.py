@@ -185,6 +185,24 @@ def show(name: str) -> None:
     sys.exit(components.show(load_catalogue(), name))
 
 
+@main.command(epilog=_example("vbench check vimco 'rloo[k=2]' encoder:bernoulli"))
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--plugin", metavar="DIST", help="Everything that one distribution registers.")
+@click.option("--all", "everything", is_flag=True, help="Everything that is registered.")
+@_json
+def check(names: tuple[str, ...], plugin: str | None, everything: bool, as_json: bool) -> None:
+    """Hold components against exact answers: values, gradients, densities, and every claim they make.
+
+    Exit code 0: nothing FAILs; 1: something does; 2: the call is wrong. INCONCLUSIVE is no PASS: it says what could
+    not be decided, and why.
+    """
+    from vbench.report import judgement
+
+    if sum((bool(names), plugin is not None, everything)) != 1:
+        raise click.UsageError("name components, or give --plugin DIST, or --all")
+    sys.exit(judgement.check(names, plugin, as_json))
+
+
 @main.command(epilog=_example("vbench plugins"))
 @_json
 def plugins(as_json: bool) -> None:

@@ -86,7 +86,7 @@ def test_ctrl_c_ends_running_jobs_and_leaves_the_others(tmp_path, number):
         os.killpg(process.pid, number)
         lines = [json.loads(line) for line in process.stdout]
         assert process.wait() == (130 if number == signal.SIGINT else -signal.SIGTERM)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30  # the nap is of 60
     assert ["lost", "job0", "interrupted", f"stopped by {number.name}"] in lines
     assert ["ended", "job1", "partial"] in lines
     assert "job2" not in str(lines)
@@ -100,7 +100,7 @@ def test_a_second_ctrl_c_is_immediate(tmp_path):
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 4.5  # the grace that the first would give is 5
     assert all(gone(pid) for pid in pids)
 
 
@@ -110,5 +110,5 @@ def test_no_orphans_when_the_driver_is_killed(tmp_path):
         group = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert all(gone(pid, within=1.0) for pid in pids)
+    assert all(gone(pid, within=20) for pid in pids)
     assert all(gone(child.pid, within=20) for child in group)  # the server takes torch apart first

@@ -14,7 +14,9 @@ __all__ = ["Disarm"]
 
 
 class Disarm(Estimator):
-    r"""ELBO by antithetic pairs, :math:`b = 1[u > 1 - p],\ \tilde b = 1[u < p]` with one uniform u for both.
+    r"""ELBO by antithetic pairs, with the uniform behind them integrated out.
+
+    :math:`b = 1[u > 1 - p],\ \tilde b = 1[u < p]` with one uniform u for both.
 
     .. math:: \nabla_\phi: \; \tfrac12 \big(\log w(b) - \log w(\tilde b)\big)\,
        (-1)^{\tilde b}\, 1[b \ne \tilde b]\, \sigma(|\phi|)

@@ -15,7 +15,7 @@ __all__ = ["DisarmCategorical"]
 
 
 class DisarmCategorical(Estimator):
-    r"""ELBO by antithetic pairs of categorical samples, each made by C - 1 binary choices on a balanced tree.
+    r"""ELBO by antithetic pairs of categorical samples, each by C - 1 binary choices on a tree.
 
     A node chooses its right half of the classes with logit
     :math:`\alpha = \log \sum_{right} e^{\phi_c} - \log \sum_{left} e^{\phi_c}`. The choices b of all nodes and

@@ -22,7 +22,7 @@ class Nothing(LeaveOneOut):
 
 
 def ovis(k: Annotated[int, Ge(2), "importance samples per datum"] = 5) -> Estimator:
-    r"""Importance-weighted bound by the likelihood ratio, with a baseline that is optimal for many samples.
+    r"""Importance-weighted bound by the likelihood ratio, with the baseline for many samples.
 
     .. math:: \nabla_\phi: \; \sum_k \Big(\hat L - \log \tfrac1K \textstyle\sum_{j \ne k} w_j\Big)
        \nabla_\phi \log q(z_k | x) + \sum_k \tilde w_k \nabla_\phi \log w_k

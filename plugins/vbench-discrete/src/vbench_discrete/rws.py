@@ -12,7 +12,7 @@ __all__ = ["RWS"]
 
 
 class RWS(Estimator):
-    r"""Importance-weighted bound for decoder and prior, the inclusive divergence for the encoder (wake phase).
+    r"""Reweighted wake-sleep: IWAE for decoder and prior, the wake phase for the encoder.
 
     .. math:: \nabla_\theta: \; \sum_k \tilde w_k \nabla_\theta \log p(x, z_k), \qquad
        \nabla_\phi: \; \sum_k \tilde w_k \nabla_\phi \log q(z_k | x), \qquad

@@ -25,7 +25,7 @@ class ArithmeticMean(LeaveOneOut):
 
 
 def vimco_arithmetic(k: Annotated[int, Ge(2), "importance samples per datum"] = 5) -> Estimator:
-    r"""Importance-weighted bound by the likelihood ratio, each sample against the bound of the others alone.
+    r"""Importance-weighted bound by the likelihood ratio, each sample against the others' bound.
 
     .. math:: \nabla_\phi: \; \sum_k \big(\hat L - \hat L_{-k}\big) \nabla_\phi \log q(z_k | x)
        + \sum_k \tilde w_k \nabla_\phi \log w_k, \qquad

@@ -1,0 +1,170 @@
+"""Encoders, decoders, priors and datasets with one mistake each."""
+
+import math
+import os
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from vbench.builtin.datasets.digits import digits
+from vbench.families import Bernoulli, DiagonalNormal
+from vbench.types import Decoder, Draw, Encoder, Prior, Space, Trait
+
+
+@dataclass(frozen=True)
+class Broken(DiagonalNormal):
+    """A normal with a mistake; ``how`` says which."""
+
+    how: str = ""
+
+    def log_prob(self, z, mask=None):
+        if self.how == "divides by exp(log variance) alone":  # PyTorch-VAE's VampVAE: the normaliser is wrong
+            standard = (z - self.loc).square() / self.scale.square()
+            return (-0.5 * standard - self.scale.square()).sum(-1)
+        return super().log_prob(z, mask) + (0.5 if self.how == "unnormalised" else 0)
+
+    def draw(self, rng, k):
+        made = super().draw(rng, k)
+        z = made.z
+        if self.how == "draws too wide":
+            z = self.loc + 1.05 * (z - self.loc)
+        if self.how == "shares draws":
+            z = self.loc + self.scale * rng.normal(k, 1, *self.loc.shape[1:], dtype=self.loc.dtype)
+        if self.how == "detached":
+            z = z.detach()
+        if self.how == "scale detached":
+            z = self.loc + self.scale.detach() * ((z - self.loc) / self.scale).detach()
+        if self.how == "global":
+            z = self.loc + self.scale * torch.randn(k, *self.loc.shape, dtype=self.loc.dtype)
+        log_q = self.log_prob(z)
+        return Draw(z, log_q - 0.2 if self.how == "wrong log_q" else log_q)
+
+    def kl(self, other):
+        return other.kl(DiagonalNormal(self.loc, self.scale)) if self.how == "kl swapped" else super().kl(other)
+
+
+class BrokenEncoder(Encoder):
+    """Gaussian, one mistake.
+
+    Source: nobody.
+    """
+
+    offers = frozenset({Trait.PATHWISE, Trait.DENSITY, Trait.NORMALIZED, Trait.LOC_SCALE, Trait.KL})
+
+    def __init__(self, x: Space, latent: int = 4, how: str = "") -> None:
+        super().__init__()
+        self.z, self.how = Space((latent,)), how
+        self.net = nn.Linear(x.size, 2 * latent)
+        if how == "offers logits":
+            self.offers = self.offers | {Trait.LOGITS}
+
+    def forward(self, batch, model):
+        loc, raw = self.net(batch.x.flatten(1)).chunk(2, -1)
+        return Broken(loc, raw.exp(), self.how)
+
+
+class BrokenPrior(Prior):
+    """Gaussian, one mistake.
+
+    Source: nobody.
+    """
+
+    needs = frozenset({Trait.latent("real")})
+
+    def __init__(self, z: Space, how: str = "") -> None:
+        super().__init__()
+        self.how = how
+        self.loc = nn.Parameter(torch.zeros(1, *z.shape))
+        self.raw = nn.Parameter(torch.full((1, *z.shape), -0.6))
+
+    def forward(self, batch, model):
+        loc = self.loc.detach() if self.how == "never learns" else self.loc
+        return Broken(loc, self.raw.exp(), self.how)
+
+
+@dataclass(frozen=True)
+class BrokenBernoulli(Bernoulli):
+    how: str = ""
+
+    @property
+    def mean(self):
+        return self.logits if self.how == "mean of logits" else super().mean
+
+    def sample(self, rng):
+        if self.how == "samples flipped":
+            return 1 - Bernoulli(self.logits).sample(rng)
+        return Bernoulli(self.logits).sample(rng)
+
+    def log_prob(self, x, mask=None):
+        if self.how == "ignores the mask":
+            mask = None
+        if self.how == "mean over pixels":
+            return super().log_prob(x, mask) / self.logits.shape[-1]
+        return super().log_prob(x, mask)
+
+
+class BrokenDecoder(Decoder):
+    """Bernoulli, one mistake.
+
+    Source: nobody.
+    """
+
+    needs = frozenset({Trait.data("binary")})
+
+    def __init__(self, x: Space, z: Space, how: str = "") -> None:
+        super().__init__()
+        self.net, self.shape, self.how = nn.Linear(z.size, x.size), x.shape, how
+
+    def forward(self, z, batch, model):
+        return BrokenBernoulli(self.net(z.flatten(2)).unflatten(2, self.shape), self.how)
+
+
+def broken_data(how: str = ""):
+    """Digits, one mistake.
+
+    Source: nobody.
+    """
+    data = digits()
+    if how == "test rows in train":
+        return replace(data, test=data.train[:300], labels={})
+    if how == "short digest":
+        return replace(data, digest=data.digest[:12])
+    if how == "new digest":
+        return replace(data, digest=os.urandom(32).hex())
+    if how == "greys called binary":
+        return replace(data, binarization="none")
+    if how == "not finite":
+        floats = data.train / 255.0
+        floats[3, 2, 1] = math.nan
+        fixed = {"train": floats, "valid": data.valid / 255.0, "test": data.test / 255.0}
+        return replace(data, **fixed, binarization="none", x=Space((8, 8), "unit"))
+    return data
+
+
+# (kind, factory, how, the check that has to FAIL)
+PLANTED_PARTS = [
+    ("encoder", BrokenEncoder, "divides by exp(log variance) alone", "normalised[real-1]"),
+    ("encoder", BrokenEncoder, "unnormalised", "normalised[real-1]"),
+    ("encoder", BrokenEncoder, "draws too wide", "draws[real-1]"),
+    ("encoder", BrokenEncoder, "detached", "offers[real-1]"),
+    ("encoder", BrokenEncoder, "scale detached", "pathwise[real-1]"),
+    ("encoder", BrokenEncoder, "global", "shapes[real-1]"),
+    ("encoder", BrokenEncoder, "wrong log_q", "proper-weight[real-1]"),
+    ("encoder", BrokenEncoder, "kl swapped", "kl[real-1]"),
+    ("encoder", BrokenEncoder, "offers logits", "offers[real-1]"),
+    ("prior", BrokenPrior, "divides by exp(log variance) alone", "normalised[real-1]"),
+    ("prior", BrokenPrior, "unnormalised", "normalised[real-2]"),
+    ("prior", BrokenPrior, "draws too wide", "draws[real-1]"),
+    ("prior", BrokenPrior, "global", "shapes[real-1]"),
+    ("prior", BrokenPrior, "never learns", "learns[real-2]"),
+    ("decoder", BrokenDecoder, "mean of logits", "mean[binary, real latent]"),
+    ("decoder", BrokenDecoder, "samples flipped", "samples[binary, real latent]"),
+    ("decoder", BrokenDecoder, "ignores the mask", "mask[binary, real latent]"),
+    ("decoder", BrokenDecoder, "mean over pixels", "normalised[binary, real latent]"),
+    ("dataset", broken_data, "test rows in train", "splits"),
+    ("dataset", broken_data, "short digest", "digest"),
+    ("dataset", broken_data, "new digest", "digest"),
+    ("dataset", broken_data, "greys called binary", "support"),
+    ("dataset", broken_data, "not finite", "support"),
+]

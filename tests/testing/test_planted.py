@@ -1,0 +1,40 @@
+"""The judge catches what it has to catch, by the check that names it."""
+
+import pytest
+
+from tests.testing.planted import PLANTED
+from tests.testing.planted_parts import PLANTED_PARTS
+from vbench.testing import Verdict, checks
+from vbench.testing.verdict import run_check
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.__name__)
+def test_a_planted_bug_fails_every_check_that_names_it(planted) -> None:
+    wanted = dict.fromkeys(PLANTED[planted])
+    for check in checks("estimator", planted):
+        name = next((name for name in wanted if check.name.startswith(name)), None)
+        if name is not None and wanted[name] is not Verdict.FAIL:
+            wanted[name] = run_check(check).verdict
+    assert set(wanted.values()) == {Verdict.FAIL}, wanted
+
+
+def test_there_are_enough_bugs_and_none_comes_twice() -> None:
+    assert len(PLANTED) >= 55
+    assert len({planted.forward for planted in PLANTED}) >= 40
+
+
+@pytest.mark.parametrize(
+    ("kind", "factory", "how", "name"),
+    PLANTED_PARTS,
+    ids=[f"{row[0]}-{row[2].replace(' ', '-')}" for row in PLANTED_PARTS],
+)
+def test_a_wrong_part_fails_the_check_that_names_it(kind, factory, how, name) -> None:
+    (check,) = [check for check in checks(kind, factory, how=how) if check.name == name]
+    result = run_check(check)
+    assert result.verdict is Verdict.FAIL, result
+
+
+@pytest.mark.parametrize(("kind", "factory"), {(row[0], row[1]) for row in PLANTED_PARTS}, ids=lambda v: str(v))
+def test_the_same_part_without_the_mistake_passes(kind, factory) -> None:
+    found = [run_check(check) for check in checks(kind, factory)]
+    assert {result.verdict for result in found} == {Verdict.PASS}, found

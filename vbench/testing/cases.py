@@ -1,0 +1,111 @@
+"""Which test models serve an estimator, and the exact value and gradient of its bound there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vbench.model import Model
+from vbench.oracles import conjugate, enumeration, quadrature
+from vbench.oracles.common import gradient
+from vbench.testing import models
+from vbench.testing.replicates import by_part
+from vbench.types import Batch, Bound, Trait
+
+__all__ = ["CASES", "Case", "Truth", "offers", "serving"]
+
+
+class Truth(NamedTuple):
+    """Exact value ``[B]``, gradient of the batch mean by part ``[p]``, and log evidence ``[B]``."""
+
+    value: Tensor
+    gradients: dict[str, Tensor]
+    log_evidence: Tensor
+
+
+@dataclass(frozen=True)
+class Case:
+    """A test model with its data and its oracle.
+
+    Attributes:
+        name: as in the names of checks.
+        make: the model, float64.
+        oracle: ``(model, batch, bound, k) -> Truth``; ValueError where it does not serve that bound at that K.
+        batch: the data.
+        rows: whether the model's parameters have rows (see :mod:`vbench.testing.models`).
+        rarest: probability of the rarest outcome that an expectation rests on.
+    """
+
+    name: str
+    make: Callable[[], Model]
+    oracle: Callable[[Model, Batch, Bound, int], Truth]
+    batch: Batch
+    rows: bool = True
+    rarest: float = 0.5
+
+    def truth(self, bound: Bound, k: int) -> Truth:
+        """Exact answers of this case.
+
+        Raises:
+            ValueError: the oracle does not serve that bound at that K.
+        """
+        return self.oracle(self.make(), self.batch, bound, k)
+
+
+def _enumerated(model: Model, batch: Batch, bound: Bound, k: int) -> Truth:
+    value = enumeration.bound_value(model, batch, bound, k)
+    return Truth(value.detach(), by_part(gradient(value, model)), enumeration.log_evidence(model, batch).detach())
+
+
+def _settled(model: Model, batch: Batch, bound: Bound, k: int) -> Truth:
+    answer = quadrature.settled(model, batch, bound, k, tolerance=1e-3)
+    evidence = quadrature.log_evidence(model, batch, 160).detach()
+    return Truth(answer.value.detach(), by_part(answer.gradient), evidence)
+
+
+def _conjugate(model: Model, batch: Batch, bound: Bound, k: int) -> Truth:
+    if not bound.linear:
+        raise ValueError("the closed form is the ELBO's")
+    value = conjugate.elbo(model, batch)
+    return Truth(value.detach(), by_part(gradient(value, model)), conjugate.log_evidence(model, batch).detach())
+
+
+def _rarest(model: Model, batch: Batch) -> float:
+    """The smallest probability of an outcome of one latent variable, over variables and data."""
+    q: Any = model.posterior(batch)
+    p = q.mean.detach()
+    return float(torch.minimum(p, 1 - p).min() if model.encoder.z.support == "binary" else p.min())
+
+
+def _discrete(name: str, make: Callable[[], Model]) -> Case:
+    return Case(name, make, _enumerated, models.batch(), rarest=_rarest(make(), models.batch()))
+
+
+CASES: Final = (
+    _discrete("binary", models.binary),
+    _discrete("categorical", models.categorical),
+    Case("linear-gaussian", models.linear_gaussian, _conjugate, models.batch(real=True)),
+    Case("line", models.line, _settled, models.batch()),
+    Case("pseudo", models.pseudo, _settled, models.batch()),
+)
+STRESS: Final = _discrete("stress", models.stress)
+
+
+def offers(model: Model, batch: Batch) -> frozenset[str]:
+    """Every trait of a model and its data, as the host adds them up."""
+    parts: tuple[Any, ...] = (model.encoder, model.decoder, model.prior)
+    found = {trait for part in parts for trait in part.offers}
+    binary = bool(((batch.x == 0) | (batch.x == 1)).all())
+    found |= {Trait.latent(model.encoder.z.support), Trait.data("binary" if binary else "real")}
+    if Trait.NORMALIZED in found:
+        found.add(Trait.PROPER_WEIGHT)
+    return frozenset(found)
+
+
+def serving(needs: frozenset[str], cases: tuple[Case, ...] = CASES) -> list[Case]:
+    """The cases whose models offer what is needed."""
+    return [case for case in cases if needs <= offers(case.make(), case.batch)]

@@ -1,0 +1,173 @@
+"""Encoders: a density that integrates to one, draws that follow it, honest traits, proper weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from vbench.model import Model
+from vbench.rng import Rng
+from vbench.testing.densities import DRAWS, Grid, features, follows, grid, mean_is, normalised, same
+from vbench.testing.partners import batch_of, data_spaces, model_of, randomize, source_check, task
+from vbench.testing.subject import Subject
+from vbench.testing.verdict import Check, Outcome, Verdict
+from vbench.types import Batch, Space, Trait
+
+__all__ = ["encoder_checks"]
+
+_ATTRIBUTES: Final = {
+    Trait.DENSITY: ("log_prob",),
+    Trait.LOGITS: ("logits",),
+    Trait.LOC_SCALE: ("loc", "scale"),
+    Trait.KL: ("kl",),
+}
+
+
+def encoder_checks(subject: Subject) -> Iterator[Check]:
+    """Named checks of an encoder; its latent is made small where it takes ``latent``."""
+    yield source_check(subject)
+    declared: Any = getattr(subject.factory, "needs", frozenset())
+    needs = declared if isinstance(declared, frozenset) else frozenset()
+    x = data_spaces(needs)[0] if data_spaces(needs) else Space((4,), "binary")
+    small: dict[str, Any] = {"classes": 3} if subject.has("classes") else {}
+    for latent in (1, 2) if subject.has("latent") else (0,):
+        given = small | ({"latent": latent} if latent else {})
+        encoder = randomize(subject.build(task(x), **given))
+        model, batch = model_of(x, encoder.z, encoder=encoder), batch_of(x)
+        label = f"{encoder.z.support}-{encoder.z.size}"
+        names = [("shapes", _shapes), ("offers", _offers)]
+        if Trait.NORMALIZED in encoder.offers:
+            names += [("normalised", _normalised), ("draws", _draws)]
+        if {Trait.NORMALIZED, Trait.PROPER_WEIGHT} & encoder.offers:
+            names.append(("proper-weight", _proper))
+        if {Trait.PATHWISE, Trait.NORMALIZED} <= encoder.offers:
+            names.append(("pathwise", _pathwise))
+        if {Trait.KL, Trait.NORMALIZED} <= encoder.offers:
+            names.append(("kl", _kl))
+        for name, question in names:
+            yield Check(f"{name}[{label}]", lambda q=question, m=model, b=batch: q(m, b))  # type: ignore[misc]
+
+
+def _shapes(model: Model, batch: Batch) -> Outcome:
+    z: Space = model.encoder.z
+    posterior: Any = model.posterior(batch)
+    draw = posterior.draw(Rng(1), 2)
+    wanted = (2, len(batch.x), *z.shape)
+    if tuple(draw.z.shape) != wanted:
+        return Outcome(Verdict.FAIL, f"draws have shape {tuple(draw.z.shape)}, expected {wanted}")
+    if draw.z.dtype != torch.float64:
+        return Outcome(Verdict.FAIL, f"draws are {draw.z.dtype} in a float64 model")
+    if not torch.equal(draw.z, model.posterior(batch).draw(Rng(1), 2).z):
+        return Outcome(Verdict.FAIL, "the same key gives other draws: take all randomness from rng")
+    if draw.log_q is None:
+        return Outcome(Verdict.PASS, "draws carry no log_q")
+    if Trait.NORMALIZED not in model.encoder.offers:
+        return Outcome(Verdict.PASS, str(list(wanted)))
+    return same(draw.log_q, posterior.log_prob(draw.z), "log_q and log_prob of a draw")
+
+
+def _offers(model: Model, batch: Batch) -> Outcome:
+    """What is offered is there."""
+    posterior: Any = model.posterior(batch)
+    for trait, names in _ATTRIBUTES.items():
+        missing = [name for name in names if trait in model.encoder.offers and not hasattr(posterior, name)]
+        if missing:
+            return Outcome(Verdict.FAIL, f"offers {trait}, and the posterior has no {missing[0]}")
+    draw = posterior.draw(Rng(1), 2)
+    if Trait.PATHWISE in model.encoder.offers and not draw.z.requires_grad:
+        return Outcome(Verdict.FAIL, "offers pathwise, and draws carry no gradient")
+    if {Trait.PROPER_WEIGHT, Trait.NORMALIZED} & model.encoder.offers and draw.log_q is None:
+        return Outcome(Verdict.FAIL, "offers a proper weight, and draws carry no log_q")
+    return Outcome(Verdict.PASS, ", ".join(sorted(model.encoder.offers)))
+
+
+def _masses(model: Model, batch: Batch) -> tuple[Grid, Tensor]:
+    """Log masses ``[S, B]``, with their graph."""
+    points = grid(model.encoder.z)
+    posterior: Any = model.posterior(batch)
+    return points, posterior.log_prob(_spread(points, batch)) + points.log_weight[:, None]
+
+
+def _spread(points: Grid, batch: Batch) -> Tensor:
+    return points.points[:, None].expand(-1, len(batch.x), *points.points.shape[1:])
+
+
+def _normalised(model: Model, batch: Batch) -> Outcome:
+    with torch.no_grad():
+        return normalised(_masses(model, batch)[1])
+
+
+def _draws(model: Model, batch: Batch) -> Outcome:
+    """Draws of every datum follow its density; the worst is told."""
+    with torch.no_grad():
+        points, masses = _masses(model, batch)
+        drawn = model.posterior(batch).draw(Rng(2), DRAWS).z
+    found = [follows(drawn[:, b], masses[:, b], points, model.encoder.z) for b in range(len(batch.x))]
+    return next((outcome for outcome in found if outcome.verdict is Verdict.FAIL), found[0])
+
+
+def _proper(model: Model, batch: Batch) -> Outcome:
+    """E[w h(z)] = p(x) E_post[h(z)] for h = 1, z and z^2, of real latents within a window around the draws.
+
+    The window, a function of z alone, keeps w h bounded where q is narrower than the posterior.
+    """
+    points, z = grid(model.encoder.z), model.encoder.z
+    with torch.no_grad():
+        joint = model.log_joint(batch, _spread(points, batch)) + points.log_weight[:, None]
+        draw = model.posterior(batch).draw(Rng(3), DRAWS)
+        if draw.log_q is None:
+            return Outcome(Verdict.FAIL, "draws carry no log_q")
+        weight = (model.log_joint(batch, draw.z) - draw.log_q - joint.logsumexp(0)).exp()  # mean one
+        pilot = model.posterior(batch).draw(Rng(4), 200).z
+        h = _moments(draw.z, pilot, z)  # [K, B, F]
+        truth = (joint.softmax(0)[..., None] * _moments(_spread(points, batch), pilot, z)).sum(0)  # [B, F]
+    return mean_is((weight[..., None] * h).flatten(1), truth.flatten())
+
+
+def _moments(values: Tensor, pilot: Tensor, z: Space) -> Tensor:
+    """1, z and z^2 ``[S, B, F]``; of real latents in the pilot draws' units, and windowed."""
+    if z.support != "real":
+        return torch.cat([torch.ones_like(values.flatten(2)[..., :1]), features(values, z)], -1)
+    standard = ((values - pilot.mean(0)) / pilot.std(0)).flatten(2)
+    window = (-standard.square().sum(-1, keepdim=True)).exp()
+    return window * torch.cat([torch.ones_like(window), standard, standard.square()], -1)
+
+
+def _pathwise(model: Model, batch: Batch) -> Outcome:
+    """The derivative of E[h(z)] along one direction of the parameters, through the draws and through the density."""
+    z = model.encoder.z
+    parameters = [p for p in model.encoder.parameters() if p.requires_grad]
+    generator = torch.Generator().manual_seed(19)
+    along = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
+    points, masses = _masses(model, batch)
+    expected = (masses.exp()[..., None] * features(points.points, z)[:, None]).sum(0).sum(0)  # [F]
+    truth = torch.stack([_along(value, parameters, along) for value in expected])
+    h = features(model.posterior(batch).draw(Rng(4), DRAWS).z, z).sum(1)  # [K, F]
+    # the derivative of every draw at once: backwards twice
+    dummy = torch.ones_like(h, requires_grad=True)
+    pulled = torch.autograd.grad((dummy * h).sum(), parameters, create_graph=True, allow_unused=True)
+    total = sum((g * v).sum() for g, v in zip(pulled, along, strict=True) if g is not None)
+    if not isinstance(total, Tensor):
+        return Outcome(Verdict.FAIL, "no gradient flows through the draws")
+    (each,) = torch.autograd.grad(total, dummy)
+    return mean_is(each, truth)
+
+
+def _along(value: Tensor, parameters: list[Any], along: list[Tensor]) -> Tensor:
+    found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
+    return torch.stack([(g * v).sum() for g, v in zip(found, along, strict=True)]).sum()
+
+
+def _kl(model: Model, batch: Batch) -> Outcome:
+    """kl(prior) against its integral, the prior of the posterior's own family."""
+    with torch.no_grad():
+        points, masses = _masses(model, batch)
+        log_p = model.prior_density(batch).log_prob(_spread(points, batch))
+        log_q = masses - points.log_weight[:, None]
+        # nothing times infinity is nothing
+        terms = torch.where(masses > -700, masses.exp() * (log_q - log_p), 0)
+        posterior: Any = model.posterior(batch)
+        return same(posterior.kl(model.prior_density(batch)), terms.sum(0), "kl and its integral", 2e-3)

@@ -1,0 +1,83 @@
+"""Priors: a density that integrates to one, and draws that follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from vbench.model import Model
+from vbench.rng import Rng
+from vbench.testing.densities import DRAWS, Grid, follows, grid, normalised, same
+from vbench.testing.partners import batch_of, latents, model_of, randomize, source_check
+from vbench.testing.subject import Subject
+from vbench.testing.verdict import Check, Outcome, Verdict
+from vbench.types import Space
+
+__all__ = ["prior_checks"]
+
+_X = Space((4,), "binary")
+
+
+def prior_checks(subject: Subject) -> Iterator[Check]:
+    """Named checks of a prior, on every latent that it is made for."""
+    yield source_check(subject)
+    for z, part in latents(subject, _X):
+        model = model_of(_X, z, prior=randomize(part))
+        label = f"{z.support}-{z.size}"
+        for name, question in (
+            ("shapes", _shapes),
+            ("normalised", _normalised),
+            ("draws", _draws),
+            ("learns", _learns),
+        ):
+            yield Check(f"{name}[{label}]", lambda q=question, m=model, z=z: q(m, z))  # type: ignore[misc]
+
+
+def _shapes(model: Model, z: Space) -> Outcome:
+    free = model.prior_density(None)
+    draw = free.draw(Rng(1), 3)
+    if tuple(draw.z.shape) != (3, 1, *z.shape):
+        return Outcome(Verdict.FAIL, f"ancestral draws have shape {tuple(draw.z.shape)}, expected {(3, 1, *z.shape)}")
+    if draw.z.dtype != torch.float64:
+        return Outcome(Verdict.FAIL, f"draws are {draw.z.dtype} in a float64 model")
+    if not torch.equal(draw.z, model.prior_density(None).draw(Rng(1), 3).z):
+        return Outcome(Verdict.FAIL, "the same key gives other draws: take all randomness from rng")
+    batch = batch_of(_X)
+    log_p = model.prior_density(batch).log_prob(draw.z.expand(3, 3, *z.shape))
+    if tuple(log_p.shape) != (3, 3):
+        return Outcome(Verdict.FAIL, f"log_prob has shape {tuple(log_p.shape)}, expected (3, 3)")
+    if draw.log_q is None:
+        return Outcome(Verdict.PASS, "draws carry no log_q")
+    return same(draw.log_q, free.log_prob(draw.z), "log_q and log_prob of a draw")
+
+
+def _masses(model: Model, z: Space) -> tuple[Grid, torch.Tensor]:
+    points = grid(z)
+    with torch.no_grad():
+        log_p = model.prior_density(None).log_prob(points.points[:, None])
+    return points, log_p + points.log_weight[:, None]
+
+
+def _normalised(model: Model, z: Space) -> Outcome:
+    return normalised(_masses(model, z)[1])
+
+
+def _draws(model: Model, z: Space) -> Outcome:
+    points, masses = _masses(model, z)
+    with torch.no_grad():
+        drawn = model.prior_density(None).draw(Rng(2), DRAWS).z[:, 0]
+    return follows(drawn, masses[:, 0], points, z)
+
+
+def _learns(model: Model, z: Space) -> Outcome:
+    """Every trained parameter moves the density."""
+    named: dict[str, Any] = {n: p for n, p in model.prior.named_parameters() if p.requires_grad}
+    if not named:
+        return Outcome(Verdict.PASS, "nothing to learn")
+    points = model.prior_density(None).draw(Rng(3), 50).z.detach()
+    log_p = (model.prior_density(None).log_prob(points) * torch.linspace(0.5, 1.5, 50)[:, None]).sum()
+    found = torch.autograd.grad(log_p, list(named.values()), allow_unused=True, materialize_grads=True)
+    idle = [name for name, g in zip(named, found, strict=True) if not g.any() and g.numel() > 1]
+    return Outcome(Verdict.FAIL, f"{idle[0]} gets no gradient") if idle else Outcome(Verdict.PASS, f"{len(named)}")

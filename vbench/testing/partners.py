@@ -1,0 +1,119 @@
+"""Parts under test among plain partners: a small task, and a model around the accused."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from vbench.families import Bernoulli, DiagonalNormal
+from vbench.model import Model
+from vbench.testing.models import AffineDecoder, AffineEncoder, FactorizedPrior
+from vbench.testing.subject import Subject
+from vbench.testing.verdict import Check, Outcome, Verdict
+from vbench.types import Batch, Space, Trait
+
+__all__ = ["LATENTS", "data_spaces", "latents", "model_of", "randomize", "source_check", "task"]
+
+LATENTS: Final = (Space((1,)), Space((2,)), Space((3,), "binary"), Space((2, 3), "categorical"))
+
+
+def task(x: Space, z: Space | None = None) -> dict[str, Any]:
+    """What a factory may ask for."""
+    mean = torch.linspace(0.2, 0.6, x.size).reshape(x.shape)
+    data = batch_of(x, 20).x.float()
+    given = {"x": x, "n": 20, "mean": mean, "data": data}
+    return given if z is None else given | {"z": z}
+
+
+def batch_of(x: Space, size: int = 3) -> Batch:
+    """Data of that space that no model made."""
+    generator = torch.Generator().manual_seed(13)
+    values = torch.randn(size, *x.shape, generator=generator, dtype=torch.float64)
+    drawn = {"binary": (values > 0.2).double(), "unit": values.sigmoid()}.get(x.support, values + 0.3)
+    return Batch(drawn, torch.arange(size))
+
+
+def randomize(part: Any, size: float = 0.2) -> Any:
+    """The part in float64, its parameters moved off their start."""
+    generator = torch.Generator().manual_seed(17)
+    part.double()
+    with torch.no_grad():
+        for parameter in part.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.add_(size * noise / max(1.0, parameter.shape[-1] if parameter.dim() > 1 else 1.0) ** 0.5)
+    return part
+
+
+def model_of(x: Space, z: Space, encoder: Any = None, decoder: Any = None, prior: Any = None) -> Model:
+    """A model with plain parts where none is given, float64."""
+    flat = Space((x.size,), x.support)
+    return Model(
+        encoder or randomize(_FlatEncoder(flat, z)),
+        decoder or randomize(_FlatDecoder(flat, z, x.shape), 0.5),
+        prior or randomize(FactorizedPrior(z)),
+    ).double()
+
+
+class _FlatEncoder(AffineEncoder):
+    """The plain encoder, on data of any shape."""
+
+    def forward(self, batch: Batch, model: Any) -> Any:
+        return super().forward(batch._replace(x=batch.x.flatten(1)), model)
+
+
+class _FlatDecoder(AffineDecoder):
+    """The plain decoder, for data of any shape."""
+
+    def __init__(self, flat: Space, z: Space, shape: tuple[int, ...]) -> None:
+        super().__init__(flat, z)
+        self.shape = shape
+
+    def forward(self, z: Tensor, batch: Batch | None, model: Any) -> Any:
+        made = super().forward(z, batch, model)
+        if isinstance(made, Bernoulli):
+            return Bernoulli(made.logits.reshape(*made.logits.shape[:2], *self.shape))
+        shape = (*made.loc.shape[:2], *self.shape)
+        return DiagonalNormal(made.loc.reshape(shape), made.scale.reshape(shape))
+
+
+def latents(subject: Subject, x: Space) -> list[tuple[Space, Any]]:
+    """The latent spaces that a decoder or prior is made for, with one for each.
+
+    Raises:
+        Exception: it can be made for none; what the last attempt raised.
+    """
+    found: list[tuple[Space, Any]] = []
+    error: Exception | None = None
+    for z in LATENTS:
+        try:
+            part = subject.build(task(x, z))
+        except Exception as raised:
+            error = raised
+            continue
+        asked = {trait for trait in part.needs if trait.endswith("-latent")}
+        if asked <= {Trait.latent(z.support)}:
+            found.append((z, part))
+    if not found and error is not None:
+        raise error
+    return found
+
+
+def data_spaces(needs: frozenset[str]) -> list[Space]:
+    """Small data for a part with these needs: every state of binary data and a line of real ones can be summed.
+
+    A part that asks for no support serves real data, or should say what it needs.
+    """
+    image = Trait.IMAGE in needs
+    binary = Space((3, 3) if image else (4,), "binary")
+    real = Space((1, 1) if image else (1,))
+    asked = {trait for trait in needs if trait.endswith("-data")}
+    return [space for space in (real, binary) if asked <= {Trait.data(space.support)}][:1]
+
+
+def source_check(subject: Subject) -> Check:
+    """Whether the documentation says where it is from."""
+    source = subject.component.source
+    figure = source[:80] or "its documentation has no line 'Source: author, year, title, id'"
+    return Check("source", lambda: Outcome(Verdict.PASS if source else Verdict.FAIL, figure))
