@@ -477,7 +477,7 @@ def test_mutated_grids_are_read_or_explained(tmp_path, block):
         else:
             assert lines, text
     assert 20 < read < 400
-    assert slowest < 1
+    assert slowest < 10
 
 
 def test_mutated_bytes_are_read_or_explained(tmp_path):
