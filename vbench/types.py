@@ -69,7 +69,7 @@ class Trait:
     DENSITY: Final = "density"  # the posterior has log_prob(z)
     NORMALIZED: Final = "normalized"  # and that density integrates to one
     LOGITS: Final = "logits"  # the posterior has `logits`
-    LOC_SCALE: Final = "loc-scale"  # the posterior has `loc` and `scale`
+    LOC_SCALE: Final = "loc-scale"  # the posterior is a diagonal normal with `loc` and `scale`
     ENUMERABLE: Final = "enumerable"  # finitely many latent states
     RELAXABLE: Final = "relaxable"  # has a continuous relaxation
     AMORTIZED: Final = "amortized"  # works on data that it was not trained on
