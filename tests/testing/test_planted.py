@@ -34,7 +34,11 @@ def test_a_wrong_part_fails_the_check_that_names_it(kind, factory, how, name) ->
     assert result.verdict is Verdict.FAIL, result
 
 
-@pytest.mark.parametrize(("kind", "factory"), {(row[0], row[1]) for row in PLANTED_PARTS}, ids=lambda v: str(v))
+@pytest.mark.parametrize(
+    ("kind", "factory"),
+    list(dict.fromkeys((row[0], row[1]) for row in PLANTED_PARTS)),
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
 def test_the_same_part_without_the_mistake_passes(kind, factory) -> None:
     found = [run_check(check) for check in checks(kind, factory)]
     assert {result.verdict for result in found} == {Verdict.PASS}, found
