@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+
+from vbench.store import replace
 
 __all__ = ["folder", "load", "store"]
 
@@ -20,14 +20,8 @@ def folder(study: Path, reference: str) -> Path:
 
 def store(study: Path, reference: str, step: int, model: nn.Module) -> None:
     """Freeze the model's parameters and buffers at ``step``: a whole file or none."""
-    target = folder(study, reference)
-    target.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with tempfile.NamedTemporaryFile(dir=target, delete=False) as out:
-        out.write(save(tensors))
-        out.flush()
-        os.fsync(out.fileno())
-    Path(out.name).replace(target / f"{step}.safetensors")
+    replace(save(tensors), folder(study, reference) / f"{step}.safetensors")
 
 
 def load(study: Path, reference: str) -> Iterator[tuple[int, dict[str, Tensor]]]:

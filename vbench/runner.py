@@ -57,6 +57,22 @@ class Assignment:
         folder = Path(self.study)
         return Store(folder if self.role == "cell" else folder / "references")
 
+    @property
+    def cell(self) -> Cell:
+        """The cell itself."""
+        return cell_from_spec(self.spec, self.labels)
+
+    def outcome(self, status: str, reason: str, **rest: Any) -> Outcome:
+        """What became of an attempt at it; ``rest`` are further fields of :class:`vbench.records.Outcome`."""
+        rest = {"started": now()} | rest
+        labels, spec = dict(self.labels), dict(self.spec)
+        return Outcome(self.key, status, reason, labels, seed=self.spec["seed"], spec=spec, **rest)
+
+
+def now() -> str:
+    """UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
 
 class Diverged(Exception):  # noqa: N818 - an outcome, not a fault
     """Training left the finite numbers; says at which step and in what."""
@@ -70,21 +86,17 @@ class _Attempt:
     cell: Cell
     rows: list[Row] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
-    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    started: str = field(default_factory=now)
     clock: float = field(default_factory=time.perf_counter)
 
     def commit(self, status: str, reason: str = "", trace: str = "") -> str:
         self.facts["seconds"] = time.perf_counter() - self.clock
-        outcome = Outcome(
-            key=self.assignment.key,
-            status=status,
-            reason=reason,
-            labels=dict(self.assignment.labels),
-            seed=self.cell.seed,
-            spec=dict(self.assignment.spec),
+        sources = provenance(self.cell.choices().values(), load_registry().catalogue())
+        outcome = self.assignment.outcome(
+            status,
+            reason,
             facts=self.facts,
-            provenance=provenance(self.cell.choices().values(), load_registry().catalogue())
-            | {"environment": environment(self.assignment.device)},
+            provenance=sources | {"environment": environment(self.assignment.device)},
             traceback=trace,
             started=self.started,
         )
@@ -102,7 +114,7 @@ def attempt(assignment: Assignment, report: Report) -> str:
     Returns:
         The committed status: done, diverged, failed, oom or skipped.
     """
-    cell = cell_from_spec(assignment.spec, assignment.labels)
+    cell = assignment.cell
     this = _Attempt(assignment, cell)
     try:
         built = build_choices(cell.choices(), cell.seed)
@@ -123,7 +135,7 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
     cell, device = this.cell, torch.device(this.assignment.device)
     model, estimator, data = built.model.to(device), built.estimator.to(device), built.data
     steps = cell.train.steps
-    stops = cell.measure.steps(steps)
+    stops = frozenset(cell.measure.steps(steps))
     this.facts |= {
         "bound": repr(estimator.bound) if getattr(estimator, "bound", None) else "",
         "rule": type(estimator).__name__,
@@ -157,7 +169,7 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
 
 
 def _train(
-    this: _Attempt, built: Built, watch: Stopwatch, stops: tuple[int, ...], report: Report
+    this: _Attempt, built: Built, watch: Stopwatch, stops: frozenset[int], report: Report
 ) -> Iterator[tuple[int, list[float]]]:
     """Train; yield (step, the objective at each step since the last stop) wherever something is to be measured."""
     model, estimator, data = built.model, built.estimator, built.data

@@ -7,14 +7,13 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from vbench.assemble import Incompatible, build_choices, load_dataset
 from vbench.catalogue import Catalogue
 from vbench.execute.local import Event, Executor, Job
-from vbench.grid import Cell, Choice, Grid, GridError, Measure, cell_from_spec, parse_choice, read_grid
+from vbench.grid import Cell, Choice, Grid, GridError, Measure, parse_choice, read_grid
 from vbench.listing import load_catalogue
 from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
@@ -45,14 +44,12 @@ class Plan:
 
     Attributes:
         references: those still to be run.
-        shared: reference runs that the grid's gradients are measured at, run or not.
     """
 
     grid: Grid
     folder: Path
     cells: tuple[Planned, ...]
     references: tuple[Planned, ...]
-    shared: int = 0
 
     def count(self, action: Action) -> int:
         """How many cells have this action."""
@@ -112,7 +109,7 @@ class _Planner:
                     references[reference.key] = self._decide(reference.cell, reference.key, kept)
             cells.append(planned)
         waiting = tuple(r for r in references.values() if r.action == "run")
-        return Plan(self.grid, self.folder, tuple(cells), waiting, len(references))
+        return Plan(self.grid, self.folder, tuple(cells), waiting)
 
     def _decide(self, cell: Cell, key: str, stored: Mapping[str, Outcome]) -> Planned:
         obstacle = self.obstacle(tuple(cell.choices().values()))
@@ -225,15 +222,21 @@ def run(
     store = Store(folder)
     store.sweep()
     _keep_grid(plan)
+    catalogue = load_catalogue()
+
+    def commit(assignment: Assignment, status: str, reason: str) -> None:
+        """For an attempt that could not write its own outcome."""
+        sources = provenance(assignment.cell.choices().values(), catalogue)
+        assignment.store.commit(assignment.outcome(status, reason, provenance=sources))
+
     stored = store.outcomes()
     for planned in plan.cells:
         before = stored.get(planned.key)
         if planned.action == "skip" and (before is None or before.reason != planned.reason):
-            store.commit(_outcome(_assignment(plan, planned, device), "skipped", planned.reason), [])
+            commit(_assignment(plan, planned, device), "skipped", planned.reason)
 
     def lost(job: Job, status: str, reason: str) -> None:
-        assignment: Assignment = job.payload
-        assignment.store.commit(_outcome(assignment, status, reason), [])
+        commit(job.payload, status, reason)
 
     try:
         executor.run(list(_jobs(plan, device)), on_event or (lambda event: None), lost)
@@ -264,23 +267,6 @@ def _jobs(plan: Plan, device: str) -> Iterator[Job]:
         if planned.action == "run":
             after = (planned.reference,) if planned.reference in waited_for else ()
             yield Job(planned.key, _assignment(plan, planned, device), after)
-
-
-def _outcome(assignment: Assignment, status: str, reason: str) -> Outcome:
-    """The outcome of an attempt that could not write its own."""
-    cell = cell_from_spec(assignment.spec, assignment.labels)
-    return Outcome(
-        key=assignment.key,
-        status=status,
-        reason=reason,
-        labels=dict(assignment.labels),
-        seed=cell.seed,
-        spec=dict(assignment.spec),
-        facts={},
-        provenance=provenance(cell.choices().values(), load_catalogue()),
-        traceback="",
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
 
 
 def _keep_grid(plan: Plan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import Counter
 from typing import Any
@@ -66,28 +67,19 @@ def run(grid: Grid, **settings: Any) -> int:
             console.print("nothing to compute: every cell that can run is done", style="bold")
             return
         names = {p.key: _short(p) for p in plan.cells} | {p.key: f"reference {_short(p)}" for p in plan.references}
-        progress.append(RunProgress(plan.count("run") + len(plan.references), names, console))
-        progress[0].__enter__()
+        shown = RunProgress(plan.count("run") + len(plan.references), names, console)
+        progress.append(stack.enter_context(shown))
 
     try:
-        result = run_study(
-            grid, on_plan=on_plan, on_event=lambda event: progress[0](event) if progress else None, **settings
-        )
+        with contextlib.ExitStack() as stack:
+            result = run_study(
+                grid, on_plan=on_plan, on_event=lambda event: progress[0](event) if progress else None, **settings
+            )
     except KeyboardInterrupt:
-        _close(progress)
         console.print("stopped; what had finished is kept. The same command goes on from here.", style="bold")
         return 130
-    except BaseException:
-        _close(progress)
-        raise
-    _close(progress)
     _show_result(result, console)
     return 1 if result.failed else 0
-
-
-def _close(progress: list[RunProgress]) -> None:
-    for item in progress:
-        item.__exit__(None, None, None)
 
 
 def _short(planned: Planned) -> str:
