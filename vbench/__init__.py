@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vbench.records import load
     from vbench.rng import Rng
     from vbench.study import run
+    from vbench.targets import Wake
     from vbench.types import (
         Batch,
         Bound,
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
         Encoder,
         Estimate,
         Estimator,
+        Incompatible,
         Likelihood,
         Posterior,
         Prior,
         Space,
+        Target,
         Trait,
     )
 
@@ -53,6 +56,7 @@ _HOMES = {
     "vbench.records": ("load",),
     "vbench.rng": ("Rng",),
     "vbench.study": ("run",),
+    "vbench.targets": ("Wake",),
     "vbench.types": (
         "Batch",
         "Bound",
@@ -63,10 +67,12 @@ _HOMES = {
         "Encoder",
         "Estimate",
         "Estimator",
+        "Incompatible",
         "Likelihood",
         "Posterior",
         "Prior",
         "Space",
+        "Target",
         "Trait",
     ),
 }
@@ -89,6 +95,7 @@ __all__ = [
     "Encoder",
     "Estimate",
     "Estimator",
+    "Incompatible",
     "LearnedBaseline",
     "LeaveOneOut",
     "Likelihood",
@@ -101,7 +108,9 @@ __all__ = [
     "Rng",
     "Score",
     "Space",
+    "Target",
     "Trait",
+    "Wake",
     "Zero",
     "build",
     "frozen",

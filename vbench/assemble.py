@@ -15,13 +15,9 @@ from vbench.grid import Choice, parse_choice
 from vbench.model import Model
 from vbench.registry import Registered, load_registry
 from vbench.rng import derive
-from vbench.types import Dataset, Estimator, Space, Trait
+from vbench.types import Dataset, Estimator, Incompatible, Space, Trait
 
-__all__ = ["Built", "Incompatible", "build", "build_choices", "load_dataset", "sample_part", "traits"]
-
-
-class Incompatible(Exception):  # noqa: N818 - an outcome with a reason, not a fault
-    """These components do not go together; the message is the generated reason."""
+__all__ = ["Built", "build", "build_choices", "load_dataset", "sample_part", "traits"]
 
 
 class Built(NamedTuple):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vbench import checkpoints
-from vbench.assemble import Built, Incompatible, build_choices
+from vbench.assemble import Built, build_choices
 from vbench.batches import Order, training_batch
 from vbench.grid import Cell, Train, cell_from_spec
 from vbench.measure.schedule import evaluate, measure_gradients, missing
@@ -24,6 +24,7 @@ from vbench.provenance import environment, provenance
 from vbench.records import Outcome, Row, Store
 from vbench.registry import load_registry, reason
 from vbench.rng import Rng, derive
+from vbench.types import Incompatible
 
 __all__ = ["Assignment", "attempt"]
 
@@ -138,6 +139,7 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
     stops = frozenset(cell.measure.steps(steps))
     this.facts |= {
         "bound": repr(estimator.bound) if getattr(estimator, "bound", None) else "",
+        "target": repr(estimator.target) if getattr(estimator, "target", None) else "",
         "rule": type(estimator).__name__,
         "binarization": data.binarization,
         "k": estimator.k,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from vbench.assemble import Incompatible, build_choices, load_dataset
+from vbench.assemble import build_choices, load_dataset
 from vbench.catalogue import Catalogue
 from vbench.execute.local import Event, Executor, Job
 from vbench.grid import Cell, Choice, Grid, GridError, Measure, parse_choice, read_grid
@@ -18,6 +18,7 @@ from vbench.listing import load_catalogue
 from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
 from vbench.runner import Assignment
+from vbench.types import Incompatible
 
 __all__ = ["Plan", "Planned", "Result", "make_plan", "run"]
 

@@ -24,11 +24,13 @@ __all__ = [
     "Encoder",
     "Estimate",
     "Estimator",
+    "Incompatible",
     "Likelihood",
     "Posterior",
     "Prior",
     "Space",
     "Support",
+    "Target",
     "Trait",
 ]
 
@@ -114,6 +116,13 @@ class Estimate(NamedTuple):
     value: Tensor  # [B] the objective, nats per datum, no gradient
     surrogate: Tensor  # [B], or [] where data interact; ascended: its autograd gradient *is* the estimate
     info: Mapping[str, Tensor] = {}
+
+
+class Incompatible(Exception):  # noqa: N818 - an outcome with a reason, not a fault
+    """These components do not go together; the message is the reason. The cell is skipped, not failed.
+
+    The host raises it where needs are not offered; a factory may, for what no trait tells (too many latent states).
+    """
 
 
 @runtime_checkable
@@ -212,6 +221,18 @@ class Bound(Protocol):
         ...
 
 
+class Target(Protocol):
+    """What an estimator's gradient estimates where it is that of no bound (reweighted wake-sleep).
+
+    A field of log p(x, z) and log q(z | x) at draws of q: its gradient with the draws held fixed, averaged over
+    them, is the target. It is ascended, as a surrogate is, and indifferent to the order of its K draws.
+    """
+
+    def __call__(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        """``[K, B], [K, B] -> [B]``, nats; whatever only weighs is detached inside."""
+        ...
+
+
 class Estimator(nn.Module):
     """A gradient estimator: anything with these four names and a forward works, this base class only saves typing.
 
@@ -223,6 +244,7 @@ class Estimator(nn.Module):
     needs: frozenset[str] = frozenset()
     unbiased: bool = True
     bound: Bound | None = None  # what it claims to estimate
+    target: Target | None = None  # what its gradient estimates instead, where that is the gradient of no bound
     coupled: bool = False
     lr: float | None = None
 

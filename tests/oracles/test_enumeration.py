@@ -10,6 +10,7 @@ from tests import toys
 from vbench.bounds import ELBO, IWAE, Renyi
 from vbench.oracles import enumeration
 from vbench.oracles.common import expected_bound, multisets
+from vbench.targets import Wake
 from vbench.types import Space
 
 MODELS = {"binary": toys.binary, "categorical": toys.categorical}
@@ -182,3 +183,31 @@ def test_masked_data_are_served():
     torch.testing.assert_close(enumeration.log_evidence(model, hidden), torch.stack(both).logsumexp(0))
     gradients = enumeration.exact_gradient(model, hidden, ELBO(), 1)
     assert all(g.isfinite().all() for g in gradients.values())
+
+
+@discrete
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_target_is_the_mean_of_gradients_at_fixed_draws(where, k):
+    model, batch = MODELS[where](), toys.batch()
+    atoms = enumeration.states(model.encoder.z)
+    named = dict(model.named_parameters())
+    expected = {name: torch.zeros_like(p) for name, p in named.items()}
+    for chosen in itertools.product(range(len(atoms)), repeat=k):
+        z = atoms[list(chosen)][:, None].expand(-1, len(batch.x), *atoms.shape[1:])
+        log_p, log_q = model.log_joint(batch, z), model.posterior(batch).log_prob(z)
+        weights = (log_p - log_q).detach().exp()
+        field = (log_q.detach().sum(0).exp() * (weights / weights.sum(0) * (log_p + log_q)).sum(0)).mean()
+        for name, slope in zip(named, torch.autograd.grad(field, list(named.values())), strict=True):
+            expected[name] += slope
+    found = enumeration.target_gradient(model, batch, Wake(), k)
+    for name, slope in expected.items():
+        torch.testing.assert_close(found[name], slope)
+
+
+@discrete
+def test_the_wake_target_is_the_bound_in_decoder_and_prior_and_not_in_the_encoder(where):
+    model, batch = MODELS[where](), toys.batch()
+    wake = enumeration.target_gradient(model, batch, Wake(), 3)
+    bound = enumeration.exact_gradient(model, batch, IWAE(), 3)
+    for name, slope in bound.items():
+        assert torch.allclose(wake[name], slope) == (not name.startswith("encoder")), name

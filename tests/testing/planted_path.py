@@ -3,6 +3,7 @@
 from tests.testing.planted_base import LOC, Planted
 from vbench.bounds import IWAE, Renyi
 from vbench.model import frozen
+from vbench.targets import Wake
 from vbench.types import Estimate, Trait
 
 
@@ -214,6 +215,21 @@ class WrongPrior(Planted):
         return Estimate(value.detach(), value)
 
 
+class WakeThroughWeights(Planted):
+    """Doubly reparameterised wake gradient with the factor of the bound's, squared weights."""
+
+    bound, target = IWAE(), Wake()
+
+    def forward(self, model, batch, rng):
+        q = model.posterior(batch)
+        z = q.draw(rng, self.k).z
+        held = frozen(model)
+        log_w = held.log_joint(batch, z) - held.posterior(batch).log_prob(z)
+        weight = log_w.detach().softmax(0)
+        direct = (weight * model.log_joint(batch, z.detach())).sum(0)
+        return Estimate(self.bound(log_w).detach(), (weight**2 * log_w).sum(0) + direct)
+
+
 # estimator -> beginnings of checks, each of which has to FAIL
 PATH_BUGS = {
     PathScaled: ["exact[line,k=2]:encoder"],
@@ -238,4 +254,5 @@ PATH_BUGS = {
     NegativeLoss: ["exact[line,k=2]:value"],
     SwappedKL: ["exact[line,k=2]:value"],
     ScaledKL: ["exact[line,k=2]:value"],
+    WakeThroughWeights: ["exact[line,k=2]:encoder"],
 }

@@ -8,6 +8,9 @@ from torch import nn
 
 from tests.testing.planted_base import SCORE, ScorePlanted, leave_one_out
 from vbench.bounds import IWAE
+from vbench.estimators.controls import LeaveOneOut
+from vbench.estimators.score import Score
+from vbench.targets import Wake
 from vbench.types import Estimate, Trait
 
 
@@ -176,6 +179,40 @@ class StaleBaseline(ScorePlanted):
         return Estimate(log_w.mean(0).detach(), (signal * score).mean(0) + log_w.mean(0))
 
 
+class WakeSquared(ScorePlanted):
+    """Reweighted wake-sleep whose encoder gets squared weights."""
+
+    bound, target = IWAE(), Wake()
+
+    def forward(self, model, batch, rng):
+        _, score, log_w = self.parts(model, batch, rng)
+        weight = log_w.detach().softmax(0)
+        return Estimate(self.bound(log_w).detach(), (weight * log_w + weight**2 * score).sum(0))
+
+
+class WakeOverBatch(ScorePlanted):
+    """Its weights sum to one over the data, not over the samples."""
+
+    bound, target = IWAE(), Wake()
+
+    def forward(self, model, batch, rng):
+        _, score, log_w = self.parts(model, batch, rng)
+        weight = log_w.detach().softmax(1)
+        return Estimate(self.bound(log_w).detach(), (weight * (log_w + score)).sum(0))
+
+
+class BoundAsWake(ScorePlanted):
+    """Claims the wake phase and gives VIMCO's gradient."""
+
+    bound, target = IWAE(), Wake()
+
+    def __init__(self, k: Annotated[int, Ge(2)] = 2) -> None:
+        super().__init__(k)
+
+    def forward(self, model, batch, rng):
+        return Score(IWAE(), self.k, LeaveOneOut())(model, batch, rng)
+
+
 # estimator -> beginnings of checks, each of which has to FAIL
 SCORE_BUGS = {
     Scaled105: ["exact[binary,k=4]:encoder", "exact[binary,k=4]:decoder", "outcomes[stress,k=4]:encoder"],
@@ -194,4 +231,7 @@ SCORE_BUGS = {
     BaselineInGraph: ["control[binary]"],
     NoDirect: ["exact[binary,k=2]:decoder"],
     StraightThrough: ["exact[binary,k=1]:encoder"],
+    WakeSquared: ["exact[binary,k=2]:encoder", "outcomes[stress,k=2]:encoder"],
+    WakeOverBatch: ["exact[binary,k=2]:encoder", "exact[binary,k=2]:decoder"],
+    BoundAsWake: ["exact[binary,k=2]:encoder"],
 }

@@ -3,15 +3,11 @@
 import pytest
 
 from vbench.testing import Verdict, check, checks
-from vbench.testing.bench import benches
-from vbench.testing.cases import CASES
-from vbench.testing.checks_exact import exact_trials
 from vbench.testing.judging import checks_of
 from vbench.testing.subject import registered
 from vbench.testing.verdict import run_checks
 
 AT_HAND = [s for s in registered(distribution="vbench") if s.name not in ("mnist", "frey")]
-ESTIMATORS = [s for s in AT_HAND if s.kind == "estimator"]
 
 
 @pytest.mark.parametrize("subject", AT_HAND, ids=lambda s: f"{s.kind}:{s.name}")
@@ -55,21 +51,3 @@ def test_datasets_that_are_not_at_hand_are_inconclusive(monkeypatch) -> None:
     found = {r.name: r.verdict for r in check("dataset", "mnist")}
     assert found.pop("source") is Verdict.PASS
     assert set(found.values()) == {Verdict.INCONCLUSIVE}
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("subject", ESTIMATORS, ids=lambda s: s.name)
-def test_no_false_alarm_over_seeds(subject) -> None:
-    failed = []
-    for bench in benches(subject, CASES):
-        for seed in range(200):
-            for trial in exact_trials(bench, seed + 1):
-                if not isinstance(trial, str):
-                    failed += [
-                        (trial.bench.label, part, seed)
-                        for part in trial.parts
-                        if trial.outcome(part).verdict is Verdict.FAIL
-                    ]
-    # 1e-4 for each of up to 8000 verdicts
-    assert len(failed) <= 4, failed

@@ -1,7 +1,9 @@
 """Controls of the score rule: what stands in for a sample's own log weight.
 
 A control returns a stand-in ``[K, B]`` whose k-th row never depends on sample k (that is what keeps the rule unbiased),
-and a loss ``[B]`` for its own parameters, already detached from the model.
+and a loss ``[B]`` for its own parameters, already detached from the model. One that moves with its input (a constant
+added to every log weight is added to every stand-in) says ``equivariant = True``: no unit, and no unknown constant of
+a density, can matter to it. ``least`` is the smallest K that it serves.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ class LeaveOneOut(nn.Module):
     On a linear bound this is RLOO (Kool, van Hoof & Welling 2019); on IWAE it replaces w_k by the geometric mean of the
     others, VIMCO (Mnih & Rezende 2016).
     """
+
+    equivariant = True
+    least = 2
 
     def forward(self, log_w: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Stand-ins ``[K, B]`` and no loss ``[B]``."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from vbench.estimators.controls import LeaveOneOut, Zero
+from vbench.estimators.controls import Zero
 from vbench.rng import Rng
 from vbench.types import Batch, Bound, Estimate, Estimator, Trait
 
@@ -27,7 +27,7 @@ class Score(Estimator):
 
     Args:
         bound: function of the log weights. Where it is not linear, a fixed stand-in would depend on units: only
-            leave-one-out is offered there.
+            an equivariant control (leave-one-out) is offered there.
         k: samples per datum; at least 2 for leave-one-out.
         control: a module of :mod:`vbench.estimators.controls`; None for no control.
         lr: learning rate of the control's parameters; None: the model's.
@@ -49,12 +49,13 @@ class Score(Estimator):
         super().__init__()
         self.bound, self.k, self.lr = bound, k, lr
         self.control = control or Zero()
-        alone = isinstance(self.control, LeaveOneOut)
-        if alone and k < 2:
-            raise ValueError(f"leave-one-out needs k of 2 or more, not {k}")
-        if not bound.linear and not alone:
-            raise ValueError(f"{bound} is not linear: the score rule needs leave-one-out there")
-        exact = alone and bound.linear
+        name, least = type(self.control).__name__, getattr(self.control, "least", 1)
+        equivariant = getattr(self.control, "equivariant", False)
+        if k < least:
+            raise ValueError(f"{name} needs k of {least} or more, not {k}")
+        if not (bound.linear or equivariant):
+            raise ValueError(f"{bound} is not linear: the score rule needs an equivariant control there, not {name}")
+        exact = bound.linear and equivariant
         self.needs = frozenset({Trait.DENSITY, Trait.PROPER_WEIGHT if exact else Trait.NORMALIZED})
         self.unbiased = not normalize
         self.log_scale = nn.Parameter(torch.zeros(())) if normalize else None

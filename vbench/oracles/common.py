@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from vbench.model import rebuilt
-from vbench.types import Batch, Bound
+from vbench.types import Batch, Bound, Target
 
-__all__ = ["LIMIT", "expected_bound", "gradient", "in_double", "multisets"]
+__all__ = ["LIMIT", "expected_bound", "expected_target", "gradient", "in_double", "multisets"]
 
 LIMIT: Final = 1 << 21  # multisets times data of one exact sum: about 0.5 GB with its graph at k = 3
 _M = TypeVar("_M", bound=nn.Module)
@@ -74,19 +74,50 @@ def expected_bound(bound: Bound, k: int, log_w: Tensor, log_mass: Tensor, limit:
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
-    atoms, size = log_w.shape
+    atoms = len(log_w)
     if bound.linear:
         if not torch.allclose(bound(log_w.detach()), log_w.detach().mean(0)):
             raise ValueError(f"{bound} calls itself linear and is not a mean of log weights")
         k = 1
+    index, mass = _terms(atoms, k, log_mass.expand_as(log_w), limit)
+    return (mass * bound(_chosen(log_w, index)).reshape(mass.shape)).sum(0)
+
+
+def expected_target(
+    target: Target, k: int, log_p: Tensor, log_q: Tensor, log_mass: Tensor, limit: int = LIMIT
+) -> Tensor:
+    """The field whose gradient is the target's expectation over K independent draws from S atoms, ``[B]``.
+
+    As :func:`expected_bound`, but probabilities are held fixed: a target is a mean of gradients at fixed draws.
+
+    Args:
+        target: the field, ``[K, B], [K, B] -> [B]``, indifferent to the order of its K draws.
+        k: number of draws K.
+        log_p: log joint of the atoms ``[S, B]``, nats.
+        log_q: log density of the atoms ``[S, B]``, nats.
+        log_mass: log probabilities of the atoms ``[S, B]`` or ``[S, 1]``.
+        limit: largest number of multisets times data.
+
+    Raises:
+        ValueError: where there are too many terms.
+    """
+    index, mass = _terms(len(log_p), k, log_mass.detach().expand_as(log_p), limit)
+    return (mass * target(_chosen(log_p, index), _chosen(log_q, index)).reshape(mass.shape)).sum(0)
+
+
+def _terms(atoms: int, k: int, log_mass: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    """Every multiset of k atoms ``[M, k]`` and its probability for each datum ``[M, B]``."""
+    size = log_mass.shape[1]
     terms = math.comb(atoms + k - 1, k)
     if terms * size > limit:
         raise ValueError(
             f"too many terms for an exact sum: {atoms} states at k={k} make {terms} multisets "
             f"for each of {size} data, above the limit of {limit} in all"
         )
-    index, log_orders = (t.to(log_w.device) for t in multisets(atoms, k))
-    log_mass = log_mass.expand_as(log_w)
-    values = bound(log_w[index].movedim(1, 0).flatten(1)).reshape(terms, size)
-    mass = (log_mass[index].sum(1) + log_orders[:, None]).exp()
-    return (mass * values).sum(0)
+    index, log_orders = (t.to(log_mass.device) for t in multisets(atoms, k))
+    return index, (log_mass[index].sum(1) + log_orders[:, None]).exp()
+
+
+def _chosen(values: Tensor, index: Tensor) -> Tensor:
+    """Values ``[S, B]`` of the atoms of each multiset, ``[K, M * B]``."""
+    return values[index].movedim(1, 0).flatten(1)

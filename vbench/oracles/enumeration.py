@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vbench.oracles.common import LIMIT, expected_bound, gradient, in_double
-from vbench.types import Batch, Bound, Space
+from vbench.oracles.common import LIMIT, expected_bound, expected_target, gradient, in_double
+from vbench.types import Batch, Bound, Space, Target
 
-__all__ = ["bound_value", "exact_gradient", "log_evidence", "posterior", "states"]
+__all__ = ["bound_value", "exact_gradient", "log_evidence", "posterior", "states", "target_gradient"]
 
 
 def states(space: Space, limit: int = LIMIT) -> Tensor:
@@ -64,6 +64,16 @@ def bound_value(model: Any, batch: Batch, bound: Bound, k: int, limit: int = LIM
 def exact_gradient(model: Any, batch: Batch, bound: Bound, k: int, limit: int = LIMIT) -> dict[str, Tensor]:
     """Gradient of the batch mean of :func:`bound_value` for every trained parameter of the model, by name."""
     return gradient(bound_value(model, batch, bound, k, limit), model)
+
+
+def target_gradient(model: Any, batch: Batch, target: Target, k: int, limit: int = LIMIT) -> dict[str, Tensor]:
+    """The target's exact expectation for every trained parameter of the model, by name; the batch mean.
+
+    Raises:
+        ValueError: where the latent is not discrete or the sum has more than ``limit`` terms.
+    """
+    log_joint, log_q = _log_joint_and_density(model, batch, limit)
+    return gradient(expected_target(target, k, log_joint, log_q, log_q, limit), model)
 
 
 def _log_joint_and_density(model: Any, batch: Batch, limit: int) -> tuple[Tensor, Tensor]:

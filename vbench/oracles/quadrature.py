@@ -13,10 +13,10 @@ import torch
 from scipy.special import roots_hermitenorm
 from torch import Tensor
 
-from vbench.oracles.common import LIMIT, expected_bound, gradient, in_double
-from vbench.types import Batch, Bound
+from vbench.oracles.common import LIMIT, expected_bound, expected_target, gradient, in_double
+from vbench.types import Batch, Bound, Target
 
-__all__ = ["Settled", "bound_value", "log_evidence", "nodes", "settled"]
+__all__ = ["Settled", "bound_value", "log_evidence", "nodes", "settled", "target_gradient"]
 
 # nodes of less weight are dropped: beyond 8.5 standard deviations, where most nodes of a large rule are
 _NEGLIGIBLE: Final = 1e-16
@@ -47,14 +47,26 @@ def bound_value(model: Any, batch: Batch, bound: Bound, k: int, count: int, limi
     Raises:
         ValueError: where q has no loc and scale or more than two variables, or there are too many terms.
     """
-    log_w, log_mass = _log_weights(model, batch, count)
-    return expected_bound(bound, k, log_w, log_mass, limit)
+    log_joint, log_q, log_mass = _at_nodes(model, batch, count)
+    return expected_bound(bound, k, log_joint - log_q, log_mass, limit)
 
 
 def log_evidence(model: Any, batch: Batch, count: int) -> Tensor:
     """Log p(x) = log E_q[w] by ``count`` nodes for each variable, ``[B]``, nats; q must be wide enough."""
-    log_w, log_mass = _log_weights(model, batch, count)
-    return (log_w + log_mass).logsumexp(0)
+    log_joint, log_q, log_mass = _at_nodes(model, batch, count)
+    return (log_joint - log_q + log_mass).logsumexp(0)
+
+
+def target_gradient(
+    model: Any, batch: Batch, target: Target, k: int, count: int, limit: int = LIMIT
+) -> dict[str, Tensor]:
+    """The target's expectation by ``count`` nodes for each variable, by parameter name; the batch mean.
+
+    Raises:
+        ValueError: as :func:`bound_value`.
+    """
+    log_joint, log_q, log_mass = _at_nodes(model, batch, count, fixed=True)
+    return gradient(expected_target(target, k, log_joint, log_q, log_mass, limit), model)
 
 
 def settled(
@@ -65,11 +77,15 @@ def settled(
     tolerance: float = 1e-4,
     count: int = 10,
     limit: int = LIMIT,
+    target: Target | None = None,
 ) -> Settled:
     """Value and gradient of the exact bound, the nodes doubled from ``count`` until neither moves.
 
+    With a ``target``, its expectation takes the place of the gradient.
+
     The change is relative, in the largest entry of the value and in the length of each part's gradient (a
-    part is the name up to its first dot: encoder, decoder, prior).
+    part is the name up to its first dot: encoder, decoder, prior). A part that is zero but for rounding, a millionth
+    of the whole gradient, is measured by the whole.
 
     Raises:
         ValueError: where the sum grows past ``limit`` terms before the change falls below ``tolerance``.
@@ -83,7 +99,8 @@ def settled(
             if previous is None:
                 raise
             raise ValueError(f"not settled at {count // 2} nodes, the change still {change:.1e}: {error}") from error
-        current = value.detach(), gradient(value, model)
+        slopes = target_gradient(model, batch, target, k, count, limit) if target else gradient(value, model)
+        current = value.detach(), slopes
         if previous is not None:
             change = _change(previous, current)
             if change < tolerance:
@@ -93,16 +110,18 @@ def settled(
 
 def _change(old: tuple[Tensor, dict[str, Tensor]], new: tuple[Tensor, dict[str, Tensor]]) -> float:
     moved = [float((new[0] - old[0]).abs().max() / new[0].abs().max())]
+    whole = float(torch.cat([g.flatten() for g in new[1].values()]).norm()) if new[1] else 0.0
     for part in {name.partition(".")[0] for name in new[1]}:
         names = [name for name in new[1] if name.partition(".")[0] == part]
         before, after = (torch.cat([g[name].flatten() for name in names]) for g in (old[1], new[1]))
         length = float(after.norm())
+        length = length if length > 1e-6 * whole else whole
         moved.append(float((after - before).norm()) / length if length else float(before.norm()))
     return max(moved)
 
 
-def _log_weights(model: Any, batch: Batch, count: int) -> tuple[Tensor, Tensor]:
-    """Log weights ``[S, B]`` at the nodes, and the log mass of each ``[S, 1]``."""
+def _at_nodes(model: Any, batch: Batch, count: int, fixed: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Log joint and log density at the nodes, ``[S, B]`` each, and the log mass of each ``[S, 1]``."""
     model, batch = in_double(model, batch)
     q = model.posterior(batch)
     if not (hasattr(q, "loc") and hasattr(q, "scale")):
@@ -112,4 +131,6 @@ def _log_weights(model: Any, batch: Batch, count: int) -> tuple[Tensor, Tensor]:
         raise ValueError(f"quadrature serves one or two latent variables, not {dimensions}")
     points, log_mass = (t.to(batch.x.device) for t in nodes(count, dimensions))
     z = q.loc + q.scale * points.reshape(-1, 1, *q.loc.shape[1:])
-    return model.log_joint(batch, z) - q.log_prob(z), log_mass[:, None]
+    if fixed:
+        z = z.detach()
+    return model.log_joint(batch, z), q.log_prob(z), log_mass[:, None]

@@ -14,7 +14,7 @@ from vbench.oracles import conjugate, enumeration, quadrature
 from vbench.oracles.common import gradient
 from vbench.testing import models
 from vbench.testing.replicates import by_part
-from vbench.types import Batch, Bound, Trait
+from vbench.types import Batch, Bound, Target, Trait
 
 __all__ = ["CASES", "Case", "Truth", "offers", "serving"]
 
@@ -34,7 +34,8 @@ class Case:
     Attributes:
         name: as in the names of checks.
         make: the model, float64.
-        oracle: ``(model, batch, bound, k) -> Truth``; ValueError where it does not serve that bound at that K.
+        oracle: ``(model, batch, bound, k, target) -> Truth``; ValueError where it does not serve that bound or
+            target at that K. A target's expectation takes the place of the bound's gradient.
         batch: the data.
         rows: whether the model's parameters have rows (see :mod:`vbench.testing.models`).
         rarest: probability of the rarest outcome that an expectation rests on.
@@ -42,33 +43,34 @@ class Case:
 
     name: str
     make: Callable[[], Model]
-    oracle: Callable[[Model, Batch, Bound, int], Truth]
+    oracle: Callable[[Model, Batch, Bound, int, Target | None], Truth]
     batch: Batch
     rows: bool = True
     rarest: float = 0.5
 
-    def truth(self, bound: Bound, k: int) -> Truth:
+    def truth(self, bound: Bound, k: int, target: Target | None = None) -> Truth:
         """Exact answers of this case.
 
         Raises:
-            ValueError: the oracle does not serve that bound at that K.
+            ValueError: the oracle does not serve that bound or target at that K.
         """
-        return self.oracle(self.make(), self.batch, bound, k)
+        return self.oracle(self.make(), self.batch, bound, k, target)
 
 
-def _enumerated(model: Model, batch: Batch, bound: Bound, k: int) -> Truth:
+def _enumerated(model: Model, batch: Batch, bound: Bound, k: int, target: Target | None) -> Truth:
     value = enumeration.bound_value(model, batch, bound, k)
-    return Truth(value.detach(), by_part(gradient(value, model)), enumeration.log_evidence(model, batch).detach())
+    slopes = enumeration.target_gradient(model, batch, target, k) if target else gradient(value, model)
+    return Truth(value.detach(), by_part(slopes), enumeration.log_evidence(model, batch).detach())
 
 
-def _settled(model: Model, batch: Batch, bound: Bound, k: int) -> Truth:
-    answer = quadrature.settled(model, batch, bound, k, tolerance=1e-3)
+def _settled(model: Model, batch: Batch, bound: Bound, k: int, target: Target | None) -> Truth:
+    answer = quadrature.settled(model, batch, bound, k, tolerance=1e-3, target=target)
     evidence = quadrature.log_evidence(model, batch, 160).detach()
     return Truth(answer.value.detach(), by_part(answer.gradient), evidence)
 
 
-def _conjugate(model: Model, batch: Batch, bound: Bound, k: int) -> Truth:
-    if not bound.linear:
+def _conjugate(model: Model, batch: Batch, bound: Bound, k: int, target: Target | None) -> Truth:
+    if not bound.linear or target:
         raise ValueError("the closed form is the ELBO's")
     value = conjugate.elbo(model, batch)
     return Truth(value.detach(), by_part(gradient(value, model)), conjugate.log_evidence(model, batch).detach())

@@ -93,7 +93,7 @@ def outcome_checks(bench: Bench) -> Iterator[Check]:
 def _truths(estimator: Any) -> list[Truth]:
     bound: Any = getattr(estimator, "bound", None)
     bounds: list[Any] = [ELBO(), IWAE()] if bound is None else [bound]
-    return [STRESS.truth(bound, estimator.k) for bound in bounds]
+    return [STRESS.truth(bound, estimator.k, getattr(estimator, "target", None)) for bound in bounds]
 
 
 def _averages(bench: Bench, estimator: Any) -> dict[str, Tensor]:

@@ -127,6 +127,7 @@ def examine(seen: Accumulator, truth: Tensor, unit: float | None = None) -> Find
     """
     truth = truth.double()
     length = float(truth.norm())
+    length = length if length > 1e-9 else 0.0  # an exact zero, but for rounding
     unit = unit or length or 1.0
     error = seen.mean - truth
     covariance = seen.covariance

@@ -91,7 +91,7 @@ def judged(estimator, where, n, seed):
 @pytest.mark.parametrize(("name", "where", "given"), CASES, ids=lambda p: str(p).strip("{}").replace("'", ""))
 def test_value_and_gradient_of_every_part_are_exact(name, where, given):
     estimator = made(vbench_estimators()[name], where, **given)
-    assert estimator.unbiased == (name != "rws")
+    assert estimator.unbiased
     found = judged(estimator, where, 16 if name == "enumerate" else 4096, seed=derive(name, where, estimator.k))
     assert all(verdict.passed for verdict in found.values()), found
 
@@ -247,7 +247,7 @@ def test_every_estimator_of_this_family_has_cases_and_a_twin():
 
 def test_rws_is_not_the_gradient_of_its_bound():
     estimator = made(RWS, "binary", k=2)
-    assert not estimator.unbiased
+    assert estimator.target is not None
     net, batch = model("binary")
     found = verdicts(replicate(net, estimator, batch, 8192), *truth("binary", IWAE(), 2))
     assert {part for part, verdict in found.items() if not verdict.passed} == ENCODER

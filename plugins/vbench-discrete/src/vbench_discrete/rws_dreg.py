@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from vbench import IWAE, Batch, Estimate, Estimator, Rng, Trait
+from vbench import IWAE, Batch, Estimate, Estimator, Rng, Trait, Wake
 from vbench_discrete.binary import spread
 from vbench_discrete.double_cv import with_slopes
 
@@ -20,17 +20,17 @@ class RWSDReG(Estimator):
        \nabla_\phi: \; \sum_k (\tilde w_k - \tilde w_k^2) \frac{\partial \log w_k}{\partial z_k}
        \frac{\partial z_k}{\partial \phi}
 
-    The score in the wake gradient is itself reparameterised, so both have the same expectation at every K, and the
-    same ``unbiased = False``: value, decoder and prior are the K-sample bound's, the encoder's gradient is of no bound.
-    For latents with differentiable draws; one decoder evaluation a sample. Value and surrogate are ``[B]``, nats.
+    The score in the wake gradient is itself reparameterised, so both have the same expectation at every K and the
+    same ``target``: value, decoder and prior are the K-sample bound's, the encoder's gradient is of no bound. For
+    latents with differentiable draws; one decoder evaluation a sample. Value and surrogate are ``[B]``, nats.
 
     Source: Tucker, Lawson, Gu & Maddison (2019), Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives,
     arXiv:1810.04152.
     """
 
     needs = frozenset({Trait.PATHWISE, Trait.DENSITY, Trait.NORMALIZED})
-    unbiased = False
     bound = IWAE()
+    target = Wake()
 
     def __init__(self, k: Annotated[int, Ge(2), "importance samples per datum"] = 5) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from vbench import Space
+from vbench import Incompatible, Space
 
 __all__ = ["LIMIT", "count", "states"]
 
@@ -22,14 +22,14 @@ def count(z: Space) -> int:
     """Number of latent states: 2^D for D binary variables, C^D for D of C classes, 0 where they are not discrete.
 
     Raises:
-        ValueError: there are more than 2^12.
+        Incompatible: there are more than 2^12.
     """
     if z.support not in ("binary", "categorical"):
         return 0
     choices = _choices(z)
     variables = z.size // choices if z.support == "categorical" else z.size
     if choices**variables > LIMIT:
-        raise ValueError(
+        raise Incompatible(
             f"{choices}^{variables} latent states are too many to enumerate: at most {LIMIT}; "
             f"give the encoder fewer latent variables"
         )

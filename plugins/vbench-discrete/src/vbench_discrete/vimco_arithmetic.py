@@ -7,15 +7,18 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge
-from torch import Tensor
+from torch import Tensor, nn
 
-from vbench import IWAE, Batch, Estimator, LeaveOneOut, Score
+from vbench import IWAE, Batch, Estimator, Score
 
 __all__ = ["ArithmeticMean", "vimco_arithmetic"]
 
 
-class ArithmeticMean(LeaveOneOut):
+class ArithmeticMean(nn.Module):
     """The log of the mean of the other samples' weights, ``log sum_{j != k} w_j / (K - 1)``; needs K >= 2."""
+
+    equivariant = True
+    least = 2
 
     def forward(self, log_w: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Stand-ins ``[K, B]`` and no loss ``[B]``."""
