@@ -196,10 +196,14 @@ def check(names: tuple[str, ...], plugin: str | None, everything: bool, as_json:
     Exit code 0: nothing FAILs; 1: something does; 2: the call is wrong. INCONCLUSIVE is no PASS: it says what could
     not be decided, and why.
     """
-    from vbench.report import judgement
-
     if sum((bool(names), plugin is not None, everything)) != 1:
         raise click.UsageError("name components, or give --plugin DIST, or --all")
+    from vbench.grid import named_components
+    from vbench.listing import load_catalogue
+
+    named_components(names, load_catalogue(), plugin)  # a wrong name is told before torch loads
+    from vbench.report import judgement
+
     sys.exit(judgement.check(names, plugin, as_json))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from vbench.grid.choices import Choice, parse_choice
 from vbench.grid.crossing import SCHEMA_VERSION, Cell, Grid, cell_from_spec
+from vbench.grid.naming import named_components
 from vbench.grid.parameters import parameter_of
 from vbench.grid.positions import GridError
 from vbench.grid.reading import read_grid
@@ -23,6 +24,7 @@ __all__ = [
     "Measure",
     "Train",
     "cell_from_spec",
+    "named_components",
     "parameter_of",
     "parse_choice",
     "read_grid",

@@ -22,7 +22,7 @@ _STYLE = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE:
 
 def check(names: Sequence[str] = (), distribution: str | None = None, as_json: bool = False) -> int:
     """Judge components and show what was found, each as soon as it is; returns the exit code."""
-    subjects = registered(tuple(names), distribution)
+    subjects = registered(names, distribution)
     out = Console(stderr=as_json)
     rows = []
     with Progress(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from vbench.catalogue import KINDS, Component, Kind
-from vbench.grid import GridError, parse_choice
+from vbench.catalogue import Component, Kind
+from vbench.grid import Choice, named_components, parse_choice
 from vbench.registry import describe, load_registry
 
 __all__ = ["Subject", "registered", "subject"]
@@ -66,40 +66,20 @@ def subject(kind: Kind, what: str | Callable[..., Any], name: str = "") -> Subje
         TypeError, ValueError: the factory's signature cannot be used.
     """
     if isinstance(what, str):
-        choice = parse_choice(what, kind, load_registry().catalogue(), f"check({kind})")
-        found = load_registry().get(kind, choice.name)
-        return Subject(found.component, found.factory, dict(choice.parameters))
+        return _of(parse_choice(what, kind, load_registry().catalogue(), f"check({kind})"))
     name = name or getattr(what, "__name__", type(what).__name__).lower().strip("<_>").replace("_", "-")
     return Subject(describe(kind, name, what, "", ""), what)
 
 
-def registered(names: tuple[str, ...] = (), distribution: str | None = None) -> list[Subject]:
-    """Registered components: by name (``vimco``, ``encoder:bernoulli``, ``rloo[k=2]``), of one distribution, or all.
+def registered(names: Sequence[str] = (), distribution: str | None = None) -> list[Subject]:
+    """Registered components: by name (see :func:`vbench.grid.named_components`), of one distribution, or all.
 
     Raises:
         GridError: a name that nothing has.
     """
-    registry = load_registry()
-    catalogue = registry.catalogue()
-    if distribution is not None:
-        owners = {component.distribution for component in catalogue}
-        if distribution not in owners:
-            raise GridError([f"--plugin: {distribution!r} registers nothing (known: {', '.join(sorted(owners))})"])
-    found = []
-    for text in names:
-        prefix, _, rest = text.partition("[")
-        kind, _, name = prefix.rpartition(":")
-        kinds = [k for k in KINDS if kind in ("", k) and catalogue.get(k, name)]
-        if not kinds:
-            # the grid's own message, with the nearest name
-            parse_choice(text.removeprefix(f"{kind}:"), kind if kind in KINDS else "estimator", catalogue, "check")
-            raise GridError([f"check: nothing is called {text!r}"])
-        found += [subject(k, f"{name}[{rest}" if rest else name) for k in kinds]
-    if not names:
-        chosen = [c for c in catalogue if distribution in (None, c.distribution)]
-        found = [Subject(c, registry.get(c.kind, c.name).factory, _defaults(c)) for c in chosen]
-    return found
+    return [_of(choice) for choice in named_components(names, load_registry().catalogue(), distribution)]
 
 
-def _defaults(component: Component) -> dict[str, Any]:
-    return {p.name: p.default for p in component.parameters if not p.required}
+def _of(choice: Choice) -> Subject:
+    found = load_registry().get(choice.kind, choice.name)
+    return Subject(found.component, found.factory, dict(choice.parameters))
