@@ -12,6 +12,8 @@ from vbench.types import Estimate, Trait
 
 
 class HiddenTorch(Planted):
+    """Draws from torch's global generator."""
+
     needs = LOC
 
     def noise(self, rng, shape, dtype):
@@ -25,11 +27,15 @@ class HiddenTorch(Planted):
 
 
 class HiddenNumpy(HiddenTorch):
+    """Draws from numpy's global generator."""
+
     def noise(self, rng, shape, dtype):
         return torch.from_numpy(np.random.randn(*shape)).to(dtype)  # noqa: NPY002 - the bug
 
 
 class HiddenPython(HiddenTorch):
+    """Draws from python's global generator."""
+
     def noise(self, rng, shape, dtype):
         random.random()
         return rng.normal(*shape, dtype=dtype)
@@ -88,16 +94,22 @@ class BatchNormalised(ScorePlanted):
 
 
 class IgnoredK(Planted):
+    """Draws one sample, whatever K is."""
+
     def forward(self, model, batch, rng):
         value = self.weights(model, batch, rng, k=1).mean(0)
         return Estimate(value.detach(), value)
 
 
 class IgnoredKIwae(IgnoredK):
+    """IWAE of one sample, whatever K is."""
+
     bound = IWAE()
 
 
 class MoreSamples(IgnoredK):
+    """Draws more samples than it declares."""
+
     def forward(self, model, batch, rng):
         value = self.weights(model, batch, rng, k=2 * self.k).mean(0)
         return Estimate(value.detach(), value)
@@ -112,6 +124,8 @@ class BatchSum(Planted):
 
 
 class LiveValue(Planted):
+    """The value carries a gradient."""
+
     def forward(self, model, batch, rng):
         value = self.weights(model, batch, rng).mean(0)
         return Estimate(value, value)
@@ -125,6 +139,8 @@ class BadKind:
 
 
 class WrongSide(Planted):
+    """Calls a lower bound an upper one."""
+
     bound = BadKind()
 
     def forward(self, model, batch, rng):
@@ -140,6 +156,8 @@ class NotLinear:
 
 
 class CallsItselfLinear(Planted):
+    """IWAE that calls itself linear."""
+
     bound = NotLinear()
 
     def forward(self, model, batch, rng):

@@ -8,6 +8,8 @@ from vbench.types import Estimate, Trait
 
 
 class PathScaled(Planted):
+    """Every gradient times 1.05, by the path."""
+
     bound = IWAE()
 
     def forward(self, model, batch, rng):
@@ -16,6 +18,8 @@ class PathScaled(Planted):
 
 
 class NoPath(Planted):
+    """Draws are detached: no path to the encoder."""
+
     def forward(self, model, batch, rng):
         _, score, log_w = self.parts(model, batch, rng)
         value = (log_w + score.detach() - score).mean(0)
@@ -23,6 +27,8 @@ class NoPath(Planted):
 
 
 class DetachedLoc(Planted):
+    """The mean is detached."""
+
     needs = LOC
 
     def forward(self, model, batch, rng):
@@ -33,6 +39,8 @@ class DetachedLoc(Planted):
 
 
 class DetachedScale(Planted):
+    """The scale is detached."""
+
     needs = LOC
 
     def forward(self, model, batch, rng):
@@ -43,6 +51,8 @@ class DetachedScale(Planted):
 
 
 class WrongAxis(Planted):
+    """Log-sum-exp over the batch, not over the samples."""
+
     bound = IWAE()
 
     def forward(self, model, batch, rng):
@@ -72,6 +82,8 @@ class ReportedSum(Planted):
 
 
 class Undetached(Planted):
+    """PyTorch-VAE's IWAE: weights that carry a gradient."""
+
     bound = IWAE()
 
     def forward(self, model, batch, rng):
@@ -122,6 +134,8 @@ class FrozenPrior(Planted):
 
 
 class ElboAsIwae(Planted):
+    """The ELBO, called IWAE."""
+
     bound = IWAE()
 
     def forward(self, model, batch, rng):
@@ -140,6 +154,8 @@ class ElboGradient(Planted):
 
 
 class MissingLogK(Planted):
+    """Sums the weights: log K is missing from the value, the gradient is right."""
+
     bound = IWAE()
 
     def forward(self, model, batch, rng):
@@ -187,6 +203,8 @@ class NegativeLoss(Planted):
 
 
 class SwappedKL(Planted):
+    """KL(prior, posterior) for KL(posterior, prior)."""
+
     needs = frozenset({Trait.PATHWISE, Trait.KL, Trait.FACTORIZED_PRIOR})
 
     def forward(self, model, batch, rng):

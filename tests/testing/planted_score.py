@@ -15,6 +15,8 @@ from vbench.types import Estimate, Trait
 
 
 class Scaled105(ScorePlanted):
+    """Every gradient times 1.05."""
+
     factor = 1.05
 
     def __init__(self, k: Annotated[int, Ge(2)] = 4) -> None:
@@ -27,6 +29,8 @@ class Scaled105(ScorePlanted):
 
 
 class Scaled095(Scaled105):
+    """Every gradient times 0.95."""
+
     factor = 0.95
 
 
@@ -37,6 +41,8 @@ class OffByAMillionth(Scaled105):
 
 
 class OwnSample(ScorePlanted):
+    """The own sample inside the baseline."""
+
     def forward(self, model, batch, rng):
         _, score, log_w = self.parts(model, batch, rng)
         signal = (log_w - log_w.mean(0)).detach()
@@ -44,12 +50,16 @@ class OwnSample(ScorePlanted):
 
 
 class NoScore(ScorePlanted):
+    """The encoder's score term is missing."""
+
     def forward(self, model, batch, rng):
         _, _, log_w = self.parts(model, batch, rng)
         return Estimate(log_w.mean(0).detach(), log_w.mean(0))
 
 
 class VimcoNoScore(ScorePlanted):
+    """VIMCO without its score term."""
+
     bound = IWAE()
 
     def forward(self, model, batch, rng):
@@ -72,6 +82,8 @@ class VimcoNoDirect(ScorePlanted):
 
 
 class FlippedSign(ScorePlanted):
+    """The score term with the wrong sign."""
+
     def forward(self, model, batch, rng):
         _, score, log_w = self.parts(model, batch, rng)
         signal = (log_w - leave_one_out(log_w)).detach()

@@ -1,5 +1,7 @@
 """The judge catches what it has to catch, by the check that names it."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.testing.planted import PLANTED
@@ -21,6 +23,14 @@ def test_a_planted_bug_fails_every_check_that_names_it(planted) -> None:
 def test_there_are_enough_bugs_and_none_comes_twice() -> None:
     assert len(PLANTED) >= 55
     assert len({planted.forward for planted in PLANTED}) >= 40
+
+
+def test_the_page_on_the_judge_lists_them_all() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "judge.md").read_text("utf-8")
+    for planted, names in PLANTED.items():
+        assert f"| {planted.__name__} | {planted.__doc__} | {', '.join(f'`{name}`' for name in names)} |" in page
+    for kind, _, how, name in PLANTED_PARTS:
+        assert f"| {kind} | {how} | `{name}` |" in page
 
 
 @pytest.mark.parametrize(
