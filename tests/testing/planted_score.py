@@ -7,7 +7,7 @@ from annotated_types import Ge
 from torch import nn
 
 from tests.testing.planted_base import SCORE, ScorePlanted, leave_one_out
-from vbench.bounds import IWAE
+from vbench.bounds import ELBO, IWAE
 from vbench.estimators.controls import LeaveOneOut
 from vbench.estimators.score import Score
 from vbench.targets import Wake
@@ -191,6 +191,18 @@ class StaleBaseline(ScorePlanted):
         return Estimate(log_w.mean(0).detach(), (signal * score).mean(0) + log_w.mean(0))
 
 
+class RunningDeviation(ScorePlanted):
+    """NVIL's signal over a running deviation, called unbiased (mc_gradients, rodeo and TVO by reading)."""
+
+    def __init__(self, k: int = 1) -> None:
+        super().__init__(k)
+        self.rule = Score(ELBO(), k, normalize=True)
+        self.rule.log_scale.data.fill_(1.0)
+
+    def forward(self, model, batch, rng):
+        return self.rule(model, batch, rng)
+
+
 class WakeSquared(ScorePlanted):
     """Reweighted wake-sleep whose encoder gets squared weights."""
 
@@ -243,6 +255,7 @@ SCORE_BUGS = {
     BaselineInGraph: ["control[binary]"],
     NoDirect: ["exact[binary,k=2]:decoder"],
     StraightThrough: ["exact[binary,k=1]:encoder"],
+    RunningDeviation: ["exact[binary,k=1]:encoder"],
     WakeSquared: ["exact[binary,k=2]:encoder", "outcomes[stress,k=2]:encoder"],
     WakeOverBatch: ["exact[binary,k=2]:encoder", "exact[binary,k=2]:decoder"],
     BoundAsWake: ["exact[binary,k=2]:encoder"],
