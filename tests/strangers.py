@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 GOOD = '''
@@ -45,3 +46,15 @@ def install(folder: Path, distribution: str, source: str, version: str = "1.0", 
     info.mkdir(exist_ok=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
     (info / "entry_points.txt").write_text(f"[vbench]\n{module} = {module}\n")
+
+
+def link(project: Path) -> Path:
+    """Make a project's ``src`` a folder for the path, with the metadata that an editable install would have."""
+    told = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
+    source = project / "src"
+    info = source / f"{told['name'].replace('-', '_')}-{told['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {told['name']}\nVersion: {told['version']}\n")
+    points = [f"{name} = {value}" for name, value in told["entry-points"]["vbench"].items()]
+    (info / "entry_points.txt").write_text("\n".join(["[vbench]", *points, ""]))
+    return source

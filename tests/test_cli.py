@@ -138,7 +138,7 @@ def test_doctor_and_data_and_plugins(home: Path) -> None:
     assert json.loads(vbench("plugins", "--json", folder=home).stdout)["plugins"][0]["distribution"] == "vbench"
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "list", "show", "plugins", "data", "doctor"])
+@pytest.mark.parametrize("command", ["run", "plan", "list", "show", "plugins", "new-plugin", "data", "doctor"])
 def test_help_shows_a_real_example(home: Path, command: str) -> None:
     done = vbench(command, "--help", folder=home)
     assert done.returncode == 0

@@ -17,11 +17,11 @@ LAYERS: dict[str, list[str]] = {
     "L3": ["registry", "listing"],
     "L4": ["cells", "store", "records", "assemble", "provenance", "checkpoints"],
     "L5": ["measure", "runner", "execute", "study"],
-    "L6": ["report", "cli", "__main__"],
+    "L6": ["report", "scaffold", "cli", "__main__"],
 }
 ORDER = {name: (level, place) for level, names in enumerate(LAYERS.values()) for place, name in enumerate(names)}
-# apart from the house: the package's lazy face, and the suite shipped to authors
-APART = {"__init__", "testing"}
+# apart from the house: the package's lazy face, the suite shipped to authors, and what pytest loads of it
+APART = {"__init__", "testing", "pytest_plugin"}
 
 
 def modules() -> list[Path]:

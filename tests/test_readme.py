@@ -9,6 +9,7 @@ import pytest
 
 from vbench.grid import read_grid
 from vbench.listing import load_catalogue
+from vbench.scaffold import next_commands
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -55,6 +56,11 @@ def test_the_plugin_is_the_one_that_is_shipped(language: str, file: str) -> None
     assert missing == []
     if language == "python":
         assert shown == shipped
+
+
+def test_the_walk_through_is_what_the_command_prints() -> None:
+    commands = next_commands(Path("vbench-my-estimator"), "estimator")
+    assert "\n".join(["```", "vbench new-plugin my-estimator", *commands, "```"]) in README
 
 
 def test_its_commands_are_there() -> None:

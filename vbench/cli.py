@@ -25,8 +25,9 @@ class _Commands(click.Group):
         except Exception as error:
             from vbench.grid import GridError
             from vbench.listing import PluginError
+            from vbench.scaffold import ScaffoldError
 
-            if not isinstance(error, GridError | PluginError):
+            if not isinstance(error, GridError | PluginError | ScaffoldError):
                 raise
             click.echo(str(error), err=True)
             ctx.exit(2)
@@ -220,6 +221,29 @@ def plugins(as_json: bool) -> None:
     else:
         components.show_plugins(catalogue)
     sys.exit(2 if catalogue.clashes else 0)
+
+
+@main.command("new-plugin", epilog=_example("vbench new-plugin my-encoder --kind encoder"))
+@click.argument("name")
+@click.option("--kind", type=_KINDS, default="estimator", show_default=True, help="What it adds.")
+@click.option(
+    "--dir",
+    "folder",
+    default=".",
+    show_default=True,
+    help="Where the folder vbench-NAME is made.",
+    type=click.Path(path_type=Path),
+)
+def new_plugin(name: str, kind: Any, folder: Path) -> None:
+    """Write the package vbench-NAME: one component that works as it stands, its tests and a grid.
+
+    Exit code 2: the name cannot be used or is taken, or the folder is there already; nothing is ever overwritten.
+    """
+    from vbench import scaffold
+    from vbench.listing import load_catalogue
+
+    project = scaffold.new_plugin(name, kind, folder, load_catalogue(strict=False))
+    click.echo("\n".join([f"{project} is written. Next:\n", *scaffold.next_commands(project, kind)]))
 
 
 @main.command(epilog=_example("vbench data fetch mnist"))

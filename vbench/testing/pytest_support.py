@@ -8,9 +8,9 @@ from typing import Any
 from vbench.catalogue import Kind
 from vbench.testing.judging import checks
 from vbench.testing.subject import subject
-from vbench.testing.verdict import Check, Verdict, run_check
+from vbench.testing.verdict import Check, CheckResult, Verdict, run_check
 
-__all__ = ["parametrize_with_checks"]
+__all__ = ["Asked", "parametrize_with_checks"]
 
 
 def parametrize_with_checks(
@@ -48,27 +48,31 @@ def parametrize_with_checks(
             names = (check.name, f"{owner}:{check.name}")
             known.update(names)
             why = next((waived[name] for name in names if name in waived), "")
-            cases.append(pytest.param(_Asked(check, why), id=f"{owner}:{check.name}"))
+            cases.append(pytest.param(Asked(check, f"{kind}:{owner}", why), id=f"{owner}:{check.name}"))
     unknown = sorted(set(waived) - known)
     if unknown:
         raise ValueError(f"waived, but there is no such check: {', '.join(unknown)}")
     return pytest.mark.parametrize("check", cases)
 
 
-class _Asked:
-    """A check as a pytest case."""
+class Asked:
+    """A check as a pytest case; ``result`` is what it found, once called."""
 
-    def __init__(self, check: Check, waiver: str) -> None:
-        self.check, self.waiver = check, waiver
+    def __init__(self, check: Check, component: str, waiver: str) -> None:
+        self.check, self.component, self.waiver = check, component, waiver
+        self.result: CheckResult | None = None
 
     def __call__(self) -> None:
+        """Ask it, and end the test as its verdict and its waiver want it."""
         import pytest
 
-        result = run_check(self.check)
+        __tracebackhide__ = True
+        self.result = result = run_check(self.check)
         if self.waiver:
             if result.verdict is Verdict.FAIL:
                 pytest.xfail(f"waived: {self.waiver} ({result.figure})")
             pytest.fail(f"waived ({self.waiver}), yet {result.verdict}: drop the waiver")
         if result.verdict is Verdict.INCONCLUSIVE:
             pytest.skip(f"inconclusive: {result.figure}")
-        assert result.verdict is Verdict.PASS, f"{result.name}: {result.figure}"  # noqa: S101 - a test's own
+        if result.verdict is Verdict.FAIL:
+            raise AssertionError(f"{result.name}: {result.figure}")
