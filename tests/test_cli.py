@@ -98,6 +98,22 @@ def test_plan_json(ran, home: Path) -> None:
     assert all("needs real-latent" in item["reason"] for item in found["skipped"])
 
 
+def test_compare(ran, home: Path) -> None:
+    asked = ("compare", "results/small", "--metric", "elbo", "--baseline", "reparam")
+    shown = vbench(*asked, folder=home)
+    assert shown.returncode == 0, shown.stderr
+    assert "elbo: difference to reparam" in shown.stdout
+    (found,) = [
+        r for r in json.loads(vbench(*asked, "--json", folder=home).stdout)["rows"] if r["verdict"] != "baseline"
+    ]
+    assert (found["estimator"], found["verdict"], found["low"]) == ("iwae[k=2]", "no error known", None)
+    assert f"{found['estimate']:.2f}"[:4] in shown.stdout
+    wrong = vbench("compare", "results/smal", "--metric", "elbo", "--baseline", "reparam", folder=home)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert len(wrong.stderr.splitlines()) == 1
+    assert "did you mean results/small" in wrong.stderr
+
+
 def test_list_json(home: Path) -> None:
     rows = json.loads(vbench("list", "--json", folder=home).stdout)
     assert {"kind", "name", "distribution", "version", "summary", "source"} <= set(rows[0])
@@ -138,7 +154,9 @@ def test_doctor_and_data_and_plugins(home: Path) -> None:
     assert json.loads(vbench("plugins", "--json", folder=home).stdout)["plugins"][0]["distribution"] == "vbench"
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "list", "show", "plugins", "new-plugin", "data", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["run", "plan", "list", "show", "compare", "plugins", "new-plugin", "data", "doctor"]
+)
 def test_help_shows_a_real_example(home: Path, command: str) -> None:
     done = vbench(command, "--help", folder=home)
     assert done.returncode == 0

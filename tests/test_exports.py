@@ -12,7 +12,7 @@ import vbench
 CONTRACT = {
     *("Batch", "Draw", "Estimate", "Space", "Trait", "Rng", "Model", "frozen", "Posterior", "Density", "Encoder"),
     *("Decoder", "Prior", "Likelihood", "Bound", "Estimator", "Dataset", "hookimpl", "build", "gradient_moments"),
-    *("load", "run"),
+    *("load", "run", "compare"),
 }
 
 
@@ -34,7 +34,16 @@ def test_unknown_name_is_an_attribute_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["vbench", "vbench.cli", "vbench.grid", "vbench.listing", "vbench.hookspecs", "vbench.scaffold"]
+    "module",
+    [
+        "vbench",
+        "vbench.cli",
+        "vbench.grid",
+        "vbench.listing",
+        "vbench.hookspecs",
+        "vbench.scaffold",
+        "vbench.report.comparison",
+    ],
 )
 def test_does_not_load_torch(module: str) -> None:
     code = f"import sys, {module}; print([m for m in ('torch', 'pandas', 'scipy') if m in sys.modules])"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vbench.measure.gradients import gradient_moments
     from vbench.model import Model, frozen
     from vbench.records import load
+    from vbench.report.comparison import compare
     from vbench.rng import Rng
     from vbench.study import run
     from vbench.targets import Wake
@@ -54,6 +55,7 @@ _HOMES = {
     "vbench.measure.gradients": ("gradient_moments",),
     "vbench.model": ("Model", "frozen"),
     "vbench.records": ("load",),
+    "vbench.report.comparison": ("compare",),
     "vbench.rng": ("Rng",),
     "vbench.study": ("run",),
     "vbench.targets": ("Wake",),
@@ -113,6 +115,7 @@ __all__ = [
     "Wake",
     "Zero",
     "build",
+    "compare",
     "frozen",
     "gradient_moments",
     "hookimpl",

@@ -141,6 +141,7 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         "bound": repr(estimator.bound) if getattr(estimator, "bound", None) else "",
         "target": repr(estimator.target) if getattr(estimator, "target", None) else "",
         "rule": type(estimator).__name__,
+        "unbiased": bool(estimator.unbiased),
         "binarization": data.binarization,
         "k": estimator.k,
         "evaluations_per_step": getattr(estimator, "evaluations", estimator.k),
