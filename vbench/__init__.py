@@ -125,6 +125,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plot":  # vbench.plot.elbo(...) without importing it first
+        return importlib.import_module("vbench.plot")
     if name not in _HOME:
         raise AttributeError(f"module 'vbench' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)

@@ -156,6 +156,24 @@ def _plan(grid: Any, results: Path, keep_stale: bool) -> Any:
     return make_plan(grid, results=results, keep_stale=keep_stale)
 
 
+@main.command(epilog=_example("vbench report results/quickstart --format svg,pdf"))
+@click.argument("study", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write to.  [default: STUDY/report]")
+@click.option("--format", "formats", default="svg", show_default=True, help="Of the figure files: svg, pdf, png.")
+@click.option("--check", is_flag=True, help="Compute every number of the written page again from the records.")
+def report(study: Path, out: Path | None, formats: str, check: bool) -> None:
+    """Write a page with the figures and tables of STUDY, a results folder; it opens from disk and loads nothing.
+
+    Exit code 0: written, or with --check nothing differs; 1: something does (listed); 2: the call is wrong.
+    """
+    from vbench.report import reporting
+
+    asked = formats.split(",")
+    if wrong := [name for name in asked if name not in reporting.FORMATS]:
+        raise click.BadParameter(f"{wrong[0]!r}, expected {', '.join(reporting.FORMATS)}", param_hint="--format")
+    sys.exit(reporting.check(study, out) if check else reporting.report(study, out, asked))
+
+
 _KINDS = click.Choice(["dataset", "encoder", "decoder", "prior", "estimator"])
 
 

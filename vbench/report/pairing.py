@@ -122,6 +122,8 @@ def _with_costs(mine: DataFrame, found: DataFrame, question: Question, group: Gr
 
 
 def _measured(name: str, table: DataFrame, question: Question, cells: DataFrame, busy: set[str]) -> _Measured:
+    import pandas as pd
+
     seeds = table[table["cell"].isin(cells["cell"])].set_index("seed").sort_index()
     if not seeds.index.is_unique:
         twice = seeds.index[seeds.index.duplicated()][0]
@@ -134,7 +136,7 @@ def _measured(name: str, table: DataFrame, question: Question, cells: DataFrame,
         name,
         estimand(
             bound if isinstance(bound, str) else "",
-            None if k is None or k != k else int(k),
+            None if pd.isna(k) else int(k),
             target if isinstance(target, str) else "",
         ),
         seeds[["value", "std_error", "n", "evaluations", "seconds"]],

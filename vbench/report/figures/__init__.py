@@ -1,0 +1,37 @@
+"""Figures from records alone, one per file; ``vbench.plot`` offers them, the report embeds them."""
+
+from __future__ import annotations
+
+from vbench.report.figures import (
+    bound,
+    elbo,
+    gradient_snr,
+    gradient_target,
+    gradient_variance,
+    log_likelihood,
+    paired_ratios,
+    rate_distortion,
+    throughput,
+    variance_cost,
+)
+from vbench.report.figures.chart import Chart
+
+__all__ = ["CHARTS"]
+
+CHARTS: tuple[Chart, ...] = (
+    elbo.BY_STEPS,
+    elbo.BY_SECONDS,
+    bound.CHART,
+    log_likelihood.CHART,
+    rate_distortion.CHART,
+    gradient_variance.CHART,
+    paired_ratios.CHART,
+    variance_cost.CHART,
+    gradient_snr.CHART,
+    gradient_target.COSINE,
+    gradient_target.ERROR,
+    gradient_target.BIAS,
+    gradient_target.NOISE,
+    throughput.CHART,
+)
+"""Every figure of a report, in its order."""
