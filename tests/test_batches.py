@@ -10,7 +10,7 @@ import torch
 from scipy.stats import chi2
 
 from vbench import batches
-from vbench.batches import Order, binarize, fixed_batches, training_batch
+from vbench.batches import Order, TrainingBatches, binarize, fixed_batches
 from vbench.rng import Rng
 from vbench.types import Dataset, Space
 
@@ -69,7 +69,7 @@ def test_bits_of_neighbouring_pixels_and_steps_are_uncorrelated():
     data = make(rows=(400, 1, 1))
     data.train.fill_(100)
     order = Order(400, 400, key=0)
-    first, second = (training_batch(data, step, 9, 0, order).x - 100 / 255 for step in (0, 1))
+    first, second = (TrainingBatches(data, 9, 0, order)[step].x - 100 / 255 for step in (0, 1))
     for a, b in ((first[..., 1:], first[..., :-1]), (first[1:], first[:-1]), (first, second)):
         correlation = (a * b).mean() / (100 / 255 * 155 / 255)
         assert abs(correlation) * a.numel() ** 0.5 < 5
@@ -127,32 +127,47 @@ def test_what_cannot_be_binarised_is_refused(x, mode, message):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_training_batches_are_functions_of_key_and_step(mode):
-    data = make(mode)
-    order = Order(23, 5, key=1)
-    forward = [training_batch(data, step, 12, 8, order) for step in range(12)]
-    backward = [training_batch(data, step, 12, 8, Order(23, 5, key=1)) for step in reversed(range(12))]
+    data, steps = make(mode), range(40)  # more than are prepared together
+    assert TrainingBatches(data, 40, 8, Order(23, 5, key=1))._together < 40
+    batches = TrainingBatches(data, 40, 8, Order(23, 5, key=1))
+    forward = [batches[step] for step in steps]
+    backward = [TrainingBatches(data, 40, 8, Order(23, 5, key=1))[step] for step in reversed(steps)]
     assert all(same(a, b) for a, b in zip(forward, reversed(backward), strict=True))
-    assert [batch.progress for batch in forward] == [step / 12 for step in range(12)]
+    assert [batch.progress for batch in forward] == [step / 40 for step in steps]
+    order = Order(23, 5, key=1)
+    assert all(torch.equal(forward[step].index, order.indices(step)) for step in steps)
+    if mode != "dynamic":
+        whole = torch.cat([batch.x for batch in fixed_batches(data, "train", 23, key=0)])
+        assert all(torch.equal(batch.x, whole[batch.index]) for batch in forward)
+    assert len({int(batch.key) for batch in forward}) == 40
+
+
+@pytest.mark.parametrize("rows", [1, 200, 5000])
+def test_how_many_steps_are_prepared_together_knows_only_sizes(rows):
+    data = make(rows=(rows, 1, 1))
+    batches = TrainingBatches(data, 10, 8, Order(rows, rows, key=1))
+    assert batches._together == {1: 16, 200: 16, 5000: 11}[rows]  # x 5000 x 35 scalars is under 2 million
+    assert [batches[step].x.shape[0] for step in (0, 15, 16)] == [rows] * 3
 
 
 def test_training_neither_reads_nor_moves_the_global_generator():
     data, order = make(), Order(23, 5, key=1)
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    first = training_batch(data, 4, 12, 8, order)
+    first = TrainingBatches(data, 12, 8, order)[4]
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(1)
-    assert same(first, training_batch(data, 4, 12, 8, Order(23, 5, key=1)))
+    assert same(first, TrainingBatches(data, 12, 8, Order(23, 5, key=1))[4])
 
 
 def test_dynamic_bits_change_with_step_and_key_and_nothing_else():
     data = make(rows=(23, 1, 1))
     whole = Order(23, 23, key=1)
     whole.indices = lambda step: torch.arange(23)
-    bits = training_batch(data, 0, 2, 8, whole).x
-    assert torch.equal(bits, training_batch(data, 0, 999, 8, whole).x)
-    assert not torch.equal(bits, training_batch(data, 1, 2, 8, whole).x)
-    assert not torch.equal(bits, training_batch(data, 0, 2, 9, whole).x)
+    bits = TrainingBatches(data, 2, 8, whole)[0].x
+    assert torch.equal(bits, TrainingBatches(data, 999, 8, whole)[0].x)
+    assert not any(torch.equal(bits, TrainingBatches(data, 2, 8, whole)[step].x) for step in (1, 15, 16, 32))
+    assert not torch.equal(bits, TrainingBatches(data, 2, 9, whole)[0].x)
 
 
 @pytest.mark.parametrize("mode", ["static", "threshold", "none"])
@@ -160,7 +175,7 @@ def test_a_row_keeps_its_values_where_the_draw_is_fixed(mode):
     data, order = make(mode), Order(23, 5, key=1)
     known = torch.cat([batch.x for batch in fixed_batches(data, "train", 4, key=0)])
     for step in range(20):
-        batch = training_batch(data, step, 20, 8, order)
+        batch = TrainingBatches(data, 20, 8, order)[step]
         assert torch.equal(batch.x, known[batch.index])
 
 
@@ -215,19 +230,19 @@ def test_a_batch_size_of_nothing_is_refused():
 def test_keys_for_parts_differ_by_batch_and_seed():
     data, order = make(), Order(23, 5, key=1)
     keys = [batch.key for key in (0, 1) for batch in fixed_batches(data, "test", 4, key)]
-    keys += [training_batch(data, step, 9, key, order).key for key in (10, 11) for step in range(5)]
+    keys += [TrainingBatches(data, 9, key, order)[step].key for key in (10, 11) for step in range(5)]
     assert all(key.dtype == torch.int64 and key.shape == () for key in keys)
     assert len({int(key) for key in keys}) == len(keys)
 
 
 def test_masks_are_carried():
     data, order = make(masks=True), Order(23, 5, key=1)
-    batch = training_batch(data, 2, 9, 0, order)
+    batch = TrainingBatches(data, 9, 0, order)[2]
     assert torch.equal(batch.mask, data.masks["train"][batch.index])
     for split in ("valid", "test"):
         for batch in fixed_batches(data, split, 4, key=0):
             assert torch.equal(batch.mask, data.masks[split][batch.index])
-    assert training_batch(make(), 2, 9, 0, order).mask is None
+    assert TrainingBatches(make(), 9, 0, order)[2].mask is None
 
 
 def test_a_dataset_need_not_have_masks():
@@ -235,14 +250,14 @@ def test_a_dataset_need_not_have_masks():
     names = ("train", "valid", "test", "x", "digest", "binarization")
     bare = SimpleNamespace(**{name: getattr(data, name) for name in names})
     assert isinstance(bare, Dataset)
-    assert training_batch(bare, 0, 9, 0, Order(23, 5, key=1)).mask is None
+    assert TrainingBatches(bare, 9, 0, Order(23, 5, key=1))[0].mask is None
     assert next(fixed_batches(bare, "valid", 4, key=0)).mask is None
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_batches_land_on_the_device_asked_for(mode):
     data = make(mode, masks=True)
-    train = training_batch(data, 0, 9, 0, Order(23, 5, key=1), device="meta")
+    train = TrainingBatches(data, 9, 0, Order(23, 5, key=1), device="meta")[0]
     test = next(fixed_batches(data, "test", 4, key=0, device="meta"))
     for batch in (train, test):
         assert {t.device.type for t in (batch.x, batch.index, batch.mask)} == {"meta"}
@@ -252,10 +267,10 @@ def test_fixed_draws_are_made_once_and_dropped_with_their_data(monkeypatch):
     gc.collect()
     before = len(batches._fixed)
     data, order = make("static"), Order(23, 5, key=1)
-    training_batch(data, 0, 9, 0, order)
+    TrainingBatches(data, 9, 0, order)[0]
     assert len(batches._fixed) == before + 1
     monkeypatch.setattr(batches, "_bits", None)
-    training_batch(data, 1, 9, 0, order)
+    TrainingBatches(data, 9, 0, order)[1]
     del data
     gc.collect()
     assert len(batches._fixed) == before

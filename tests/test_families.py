@@ -174,7 +174,7 @@ def test_draws_carry_their_density(family):
     draw = posterior.draw(Rng(1), 5)
     assert draw.z.shape == (5, 4, *values_of(posterior).shape)
     assert draw.z.dtype == torch.float64
-    assert torch.equal(draw.log_q, posterior.log_prob(draw.z))
+    torch.testing.assert_close(draw.log_q, posterior.log_prob(draw.z), rtol=1e-13, atol=1e-13)
     assert not torch.equal(draw.z[0], draw.z[1])
     assert torch.equal(draw.z, posterior.draw(Rng(1), 5).z)
 
@@ -214,6 +214,58 @@ def test_normal_draws_are_differentiable_and_discrete_ones_are_not():
         assert not draw.z.requires_grad
         assert draw.log_q.requires_grad
         assert not family.sample(Rng(2)).requires_grad
+
+
+def test_a_normal_draws_density_moves_with_the_parameters_as_if_scored_at_the_draw():
+    """Both ways: through the draw and through the density."""
+    loc, log_scale = noise(4, 3).requires_grad_(), (0.5 * noise(4, 3, seed=1)).requires_grad_()
+    family = DiagonalNormal(loc, log_scale.exp())
+    weights = noise(5, 4, seed=2)
+    draw = family.draw(Rng(1), 5)
+    found, expected = (
+        torch.autograd.grad((weights * log_q).sum(), [loc, log_scale], retain_graph=True, materialize_grads=True)
+        for log_q in (draw.log_q, family.log_prob(draw.z))
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert found[1].abs().min() > 1e-3
+
+
+@pytest.mark.parametrize("event", [(1,), (3,), (2, 5), (127,), (784,), (28, 28)])
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
+def test_bernoulli_scores_are_the_same_where_no_gradient_is_wanted(event, dtype, close):
+    logits = 4 * noise(3, 4, *event)
+    logits[0, 0], logits[0, 1], logits[1, 0] = 800, -800, 0
+    logits = logits.to(dtype)
+    bits, relaxed = (noise(4, *event, seed=1) > 0).to(dtype), noise(4, *event, seed=2).sigmoid().to(dtype)
+    for z in (bits, relaxed):
+        with torch.no_grad():
+            for family, value in ((Bernoulli(logits), z), (Bernoulli(logits[0]), z.expand(3, *z.shape))):
+                alone = family.log_prob(value)
+                assert alone.dtype == dtype
+                with torch.enable_grad():
+                    expected = Bernoulli(family.logits.double()).log_prob(value.double())
+                torch.testing.assert_close(alone.double(), expected, rtol=close, atol=close)
+
+
+def test_bernoulli_scores_are_differentiated_inside_a_transform_even_where_gradients_are_off():
+    logits, bits = noise(2, 4, 3), (noise(4, 3) > 0).double()
+
+    def score(values):
+        return Bernoulli(values).log_prob(bits).sum()
+
+    with torch.no_grad():
+        slope = torch.func.grad(score)(logits)
+        lanes = vmap(lambda values: Bernoulli(values[None]).log_prob(bits))(logits)
+        torch.testing.assert_close(lanes[:, 0], Bernoulli(logits).log_prob(bits))
+    torch.testing.assert_close(slope, bits - logits.sigmoid())
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (1, 1), (4, 1), (4, 3)])
+def test_a_normals_scale_may_be_shared(shape):
+    loc, z = noise(4, 3), noise(6, 4, 3, seed=3)
+    scale = noise(*shape, seed=4).exp()
+    found = DiagonalNormal(loc, scale).log_prob(z)
+    torch.testing.assert_close(found, reference.Normal(loc, scale).log_prob(z).sum(-1))
 
 
 def test_log_densities_have_the_right_slope():

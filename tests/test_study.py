@@ -225,6 +225,8 @@ def test_workers_give_the_same_numbers(study: Path, tmp_path: Path, records: pd.
     ours = records.query("metric == 'elbo'").set_index(["cell", "step", "split"])["value"]
     assert len(theirs) == 3 * 3
     assert ours.loc[list(theirs.index)].tolist() == theirs.tolist()
+    done = [vbench.load(root / "small", "cells").query("status == 'done'")["timing"] for root in (study, tmp_path)]
+    assert [set(timing) for timing in done] == [{"exclusive"}, {"shared"}]
 
 
 def test_a_timeout_is_a_row(tmp_path: Path) -> None:

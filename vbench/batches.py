@@ -13,11 +13,13 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from vbench.rng import Rng, derive
 from vbench.types import Batch, Dataset
 
-__all__ = ["Order", "Split", "binarize", "fixed_batches", "training_batch"]
+__all__ = ["Order", "Split", "TrainingBatches", "binarize", "fixed_batches"]
 
 Split = Literal["train", "valid", "test"]
 
 _DRAWN: Final = ("dynamic", "static")
+_TOGETHER: Final = 16  # training steps prepared at a time,
+_BYTES: Final = 2 * 10**6  # or fewer, for so many scalars
 
 # Fixed draws, made once for each split in memory and dropped with it.
 _fixed: MutableMapping[Tensor, tuple[tuple[str, str], Tensor]] = WeakTensorKeyDictionary()
@@ -144,16 +146,8 @@ def _part_key(key: int, position: int) -> Tensor:
     return torch.tensor(derive("parts", key, position), dtype=torch.int64)
 
 
-def training_batch(
-    data: Dataset,
-    step: int,
-    steps: int,
-    key: int,
-    order: Order,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
-) -> Batch:
-    """The minibatch of a training step.
+class TrainingBatches:
+    """The minibatch of each training step, a function of (key, step) however steps are asked for.
 
     ``dynamic`` bits come from a stream that is a function of (key, step) only: estimators that share key and
     order see the same. ``static`` is one fixed draw of every split, a function of the dataset alone. It is
@@ -161,29 +155,66 @@ def training_batch(
 
     Args:
         data: the dataset; its training split and mask are used.
-        step: 0-based.
         steps: of the whole run, for ``progress``.
         key: of the cell's block, the same for all estimators that are to be compared.
         order: of the rows.
-        device: where the batch lands.
+        device: where batches land.
         dtype: of ``x``; torch's default when None.
     """
-    mode = data.binarization
-    source = _fixed_values(data, "train") if mode == "static" else data.train
-    index = order.indices(step)
-    rows = index.to(source.device)
-    x = source.index_select(0, rows)
-    if mode != "static":
-        x = _values(x, mode, derive("binarize", key, step) if mode == "dynamic" else 0)
-    mask = _mask(data, "train")
-    return Batch(
+
+    def __init__(
+        self,
+        data: Dataset,
+        steps: int,
+        key: int,
+        order: Order,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.data, self.steps, self.key, self.order = data, steps, key, order
+        self.device, self.dtype = torch.device(device), dtype
+        scalars = order.batch * data.train[0].numel()
+        # steps are prepared together: between two steps the caches have forgotten the code that draws, and each of
+        # its calls would cost ten times its own time
+        self._together = max(1, min(_TOGETHER, _BYTES // max(1, scalars)))
+        self._start = -1
+        self._block: list[Batch] = []
+
+    def __getitem__(self, step: int) -> Batch:
+        """The minibatch of a 0-based step."""
+        start = step - step % self._together
+        if start != self._start:
+            self._start, self._block = start, self._prepared(start)
+        batch = self._block[step - start]
+        return batch._replace(x=_cast(batch.x, self.data.binarization, self.dtype))
+
+    def _prepared(self, start: int) -> list[Batch]:
+        """The next batches; their data are bytes still, where they can be."""
+        data, mode = self.data, self.data.binarization
+        numbers = range(start, start + self._together)
+        index = torch.cat([self.order.indices(step) for step in numbers])
+        source = _fixed_values(data, "train") if mode == "static" else data.train
+        x = source.index_select(0, index.to(source.device))
+        if mode != "static":
+            x = _values(x, mode, derive("binarize", self.key, start) if mode == "dynamic" else 0)
+        mask = _mask(data, "train")
+        masks = None if mask is None else mask.index_select(0, index.to(mask.device)).to(self.device)
+
+        def cut(tensor: Tensor) -> tuple[Tensor, ...]:
+            return torch.split(tensor.to(self.device), self.order.batch)
+
         # bytes travel, floats are made where they are used
-        x=_cast(x.to(device), mode, dtype),
-        index=index.to(device),
-        progress=step / steps,
-        mask=None if mask is None else mask.index_select(0, rows.to(mask.device)).to(device),
-        key=_part_key(key, step),
-    )
+        return [
+            Batch(*parts)
+            for parts in zip(
+                cut(x),
+                cut(index),
+                (step / self.steps for step in numbers),
+                [None] * len(numbers) if masks is None else cut(masks),
+                torch.tensor([derive("parts", self.key, step) for step in numbers]).unbind(),
+                strict=True,
+            )
+        ]
 
 
 def fixed_batches(

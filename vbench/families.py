@@ -7,18 +7,23 @@ broadcast against values ``[K, B, *event]``, and everything from the third dimen
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import torch
 from torch import Tensor
+from torch._C._functorch import peek_interpreter_stack
 from torch.nn import functional
 
 from vbench.rng import Rng
 from vbench.types import Draw
 
 __all__ = ["Bernoulli", "Categorical", "DiagonalNormal", "NormalMixture"]
+
+
+_LOG_ROOT_TWO_PI: Final = 0.5 * math.log(2 * math.pi)
 
 
 def _sum_event(values: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -56,8 +61,9 @@ class DiagonalNormal:
 
     def draw(self, rng: Rng, k: int) -> Draw:
         """k samples ``[K, B, *event]`` by ``loc + scale * noise``."""
-        z = self.loc + self.scale * rng.normal(k, *self.loc.shape, dtype=self.loc.dtype)
-        return Draw(z, self.log_prob(z))
+        noise = rng.normal(k, *self.loc.shape, dtype=self.loc.dtype)
+        # scored by the noise: the same derivative in loc and scale as log_prob(z), without the way there and back
+        return Draw(torch.addcmul(self.loc, self.scale, noise), self._scored(noise, None))
 
     def sample(self, rng: Rng) -> Tensor:
         """One sample for each entry of ``loc``."""
@@ -65,8 +71,17 @@ class DiagonalNormal:
 
     def log_prob(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         """``[K, B, *event] -> [K, B]``, nats."""
-        standard = (_observed(z, mask) - self.loc) / self.scale
-        return _sum_event(-0.5 * standard.square() - self.scale.log() - 0.5 * math.log(2 * math.pi), mask)
+        return self._scored((_observed(z, mask) - self.loc) / self.scale, mask)
+
+    def _scored(self, standard: Tensor, mask: Tensor | None) -> Tensor:
+        """Log density from standardised values."""
+        if mask is not None:
+            return _sum_event(-0.5 * standard.square() - self.scale.log() - _LOG_ROOT_TWO_PI, mask)
+        event, log_scale = standard.shape[2:], self.scale.log()
+        if log_scale.shape[-len(event) :] != event:
+            log_scale = log_scale.broadcast_to(torch.broadcast_shapes(log_scale.shape, event))  # type: ignore[no-untyped-call]
+        constant = _sum_from(log_scale, log_scale.dim() - len(event)) + event.numel() * _LOG_ROOT_TWO_PI
+        return _sum_event(standard.square()).mul(-0.5).sub(constant)
 
     def kl(self, other: Self) -> Tensor:
         """KL(self || other) in nats, ``[B]``, summed over the event."""
@@ -104,13 +119,34 @@ class Bernoulli:
     def log_prob(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         """``[K, B, *event] -> [K, B]``, nats; relaxed values in between are scored by the same formula."""
         logits, z = torch.broadcast_tensors(self.logits, _observed(z, mask))  # type: ignore[no-untyped-call]
-        return _sum_event(-functional.binary_cross_entropy_with_logits(logits, z, reduction="none"), mask)
+        if mask is None and z.dim() > 2 and not torch.is_grad_enabled() and peek_interpreter_stack() is None:
+            return _bernoulli_log_prob(logits.flatten(2), z.flatten(2))
+        return -_sum_event(functional.binary_cross_entropy_with_logits(logits, z, reduction="none"), mask)
 
     def kl(self, other: Self) -> Tensor:
         """KL(self || other) in nats, ``[B]``, summed over the event."""
         own, theirs = self.logits, other.logits
         terms = self.mean * (own - theirs) + functional.softplus(theirs) - functional.softplus(own)
         return _sum_from(terms, 1)
+
+
+def _bernoulli_log_prob(logits: Tensor, z: Tensor) -> Tensor:
+    """``[K, B, D] -> [K, B]`` where no gradient is wanted: half the time of the loss that torch differentiates.
+
+    z l - softplus(l) = log sigmoid(abs l) - (max(l, 0) - z l), and the logarithm of a product is the sum of logarithms.
+    """
+    factors = logits.abs().sigmoid_().reshape(*logits.shape[:2], -1, _factors(logits.shape[2], logits.dtype))
+    score = factors.prod(3).log_().sum(2)
+    del factors  # its memory, still cached, serves what follows
+    score -= logits.clamp(min=0).addcmul_(logits, z.to(logits.dtype), value=-1).sum(2)
+    return score
+
+
+@functools.cache
+def _factors(size: int, dtype: torch.dtype) -> int:
+    """How many numbers of at least 1/2 to multiply: a divisor of ``size``, few enough for the product not to vanish."""
+    most = int(-math.log2(torch.finfo(dtype).tiny))
+    return max(count for count in range(1, most + 1) if size % count == 0)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One attempt at one cell: build, train, measure, commit. The only file with an optimiser."""
+"""One attempt at one cell: build, train, measure, commit."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vbench import checkpoints
 from vbench.assemble import Built, build_choices
-from vbench.batches import Order, training_batch
-from vbench.grid import Cell, Train, cell_from_spec
+from vbench.grid import Cell, cell_from_spec
 from vbench.measure.schedule import evaluate, measure_gradients, missing
 from vbench.measure.throughput import Stopwatch
 from vbench.provenance import environment, provenance
 from vbench.records import Outcome, Row, Store
 from vbench.registry import load_registry, reason
-from vbench.rng import Rng, derive
+from vbench.training import Diverged, train
 from vbench.types import Incompatible
 
 __all__ = ["Assignment", "attempt"]
@@ -42,6 +41,7 @@ class Assignment:
         role: ``cell``, or ``reference`` for a run that only leaves checkpoints.
         reference: key of the reference run whose checkpoints the gradients are measured at; empty for the cell's own.
         device: where it runs.
+        timing: of its seconds; ``shared`` where other cells of the same call may run beside it, else ``exclusive``.
     """
 
     key: str
@@ -51,6 +51,7 @@ class Assignment:
     role: str = "cell"
     reference: str = ""
     device: str = "cpu"
+    timing: str = "exclusive"
 
     @property
     def store(self) -> Store:
@@ -73,10 +74,6 @@ class Assignment:
 def now() -> str:
     """UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-class Diverged(Exception):  # noqa: N818 - an outcome, not a fault
-    """Training left the finite numbers; says at which step and in what."""
 
 
 @dataclass
@@ -146,12 +143,13 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         "k": estimator.k,
         "evaluations_per_step": getattr(estimator, "evaluations", estimator.k),
         "skipped_measures": "; ".join(f"{name} {reason}" for name, reason in missing(built).items()),
+        "timing": this.assignment.timing,
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }
     watch = Stopwatch(device)
     if this.assignment.role == "reference":
         checkpoints.store(Path(this.assignment.study), this.assignment.key, 0, model)
-    for step, bounds in _train(this, built, watch, stops, report):
+    for step, bounds in train(built, cell.train, cell.seed, stops, watch, report):
         mean, error = _mean(bounds)
         this.rows.append(Row(step, "train", "bound", "all", mean, error, len(bounds), "nats"))
         if this.assignment.role == "reference":
@@ -169,71 +167,6 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         this.rows += [Row(steps, "train", *m) for m in watch.measurements(cell.train.batch)]
         if cell.measure.gradients and cell.measure.gradients.at == "shared":
             _measure_at_reference(this, device)
-
-
-def _train(
-    this: _Attempt, built: Built, watch: Stopwatch, stops: frozenset[int], report: Report
-) -> Iterator[tuple[int, list[float]]]:
-    """Train; yield (step, the objective at each step since the last stop) wherever something is to be measured."""
-    model, estimator, data = built.model, built.estimator, built.data
-    cell, device = this.cell, torch.device(this.assignment.device)
-    settings, steps = cell.train, cell.train.steps
-    optimizer = _optimizer(settings, model, estimator)
-    everything = [p for group in optimizer.param_groups for p in group["params"]]
-    order = Order(len(data.train), settings.batch, derive("order", cell.seed))
-    stream = derive("data", cell.seed)
-    bounds: list[float] = []
-    watch.start()
-    for step in range(steps):
-        batch = training_batch(data, step, steps, stream, order, device=device)
-        estimate = estimator(model, batch, Rng(derive("noise", cell.seed, step), device))
-        optimizer.zero_grad(set_to_none=True)
-        loss: Tensor = -estimate.surrogate.mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if settings.clip is not None:
-            nn.utils.clip_grad_norm_(everything, settings.clip)
-        optimizer.step()
-        bounds.append(float(estimate.value.mean()))
-        if not abs(bounds[-1]) < float("inf"):  # also true of NaN
-            raise Diverged(f"step {step + 1}: the objective is {bounds[-1]}{_culprit(model)}")
-        watch.tick()
-        if (step + 1) % 20 == 0:
-            report(step + 1, steps)
-        if step + 1 in stops:
-            watch.stop()
-            if culprit := _culprit(model):
-                raise Diverged(f"step {step + 1}{culprit}")
-            report(step + 1, steps)
-            yield step + 1, bounds
-            bounds = []
-            watch.start()
-    watch.stop()
-
-
-def _culprit(model: nn.Module) -> str:
-    """Names the first parameter that is not finite."""
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
-            return f": parameter {name} is not finite"
-    return ""
-
-
-def _optimizer(settings: Train, model: nn.Module, estimator: nn.Module) -> torch.optim.Optimizer:
-    kinds: dict[str, Any] = {
-        "adam": torch.optim.Adam,
-        "adamw": torch.optim.AdamW,
-        "rmsprop": torch.optim.RMSprop,
-        "sgd": torch.optim.SGD,
-    }
-    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p.requires_grad]}]
-    own = [p for p in estimator.parameters() if p.requires_grad]
-    if own:
-        groups.append({"params": own, "lr": getattr(estimator, "lr", None) or settings.lr})
-    fused = {} if settings.optimizer == "rmsprop" else {"fused": True}
-    optimizer: torch.optim.Optimizer = kinds[settings.optimizer](
-        [g for g in groups if g["params"]], lr=settings.lr, **fused
-    )
-    return optimizer
 
 
 @contextlib.contextmanager

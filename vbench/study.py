@@ -239,8 +239,11 @@ def run(
     def lost(job: Job, status: str, reason: str) -> None:
         commit(job.payload, status, reason)
 
+    jobs = list(_jobs(plan, device))
+    if min(workers, len(jobs)) > 1:
+        jobs = [replace(job, payload=replace(job.payload, timing="shared")) for job in jobs]
     try:
-        executor.run(list(_jobs(plan, device)), on_event or (lambda event: None), lost)
+        executor.run(jobs, on_event or (lambda event: None), lost)
     finally:
         store.compact()
     outcomes = store.outcomes()

@@ -29,7 +29,7 @@ def log_likelihoods(
         batches: data; values come in their order.
         k: K, samples per datum. Memory does not grow with it.
         key: the samples of batch b are a function of (key, b).
-        chunk: samples at a time; None: 64 MB of decoder outputs. Another size makes other draws.
+        chunk: samples at a time; None: 3.2 MB of decoder outputs. Another size makes other draws.
 
     Returns:
         values ``[n]``, nats, and effective sample sizes ``[n]``, 1 to K; both float64 on the CPU.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from vbench.assemble import Built
-from vbench.batches import Order, fixed_batches, training_batch
+from vbench.batches import Order, TrainingBatches, fixed_batches
 from vbench.grid import Cell, Gradients
 from vbench.measure.diagnostics import DIAGNOSTICS, diagnose
 from vbench.measure.gradients import adapt, gradient_measurements
@@ -71,10 +71,8 @@ def measure_gradients(built: Built, cell: Cell, step: int, device: torch.device,
     key = derive("gradients", cell.seed, step)
     if warm_up:
         order = Order(len(built.data.train), cell.train.batch, derive("warm-up order", key))
-        others = (
-            training_batch(built.data, i, settings.warmup, derive("warm-up data", key), order, device=device)
-            for i in range(settings.warmup)
-        )
+        training = TrainingBatches(built.data, settings.warmup, derive("warm-up data", key), order, device)
+        others = (training[step] for step in range(settings.warmup))
         adapt(built.model, built.estimator, others, settings.warmup, derive("warm-up", key), lr=cell.train.lr)
     batches = fixed_batches(built.data, "train", size, key, count=settings.batches, device=device)
     found = gradient_measurements(built.model, built.estimator, batches, settings.draws, key)

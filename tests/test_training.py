@@ -1,0 +1,113 @@
+"""The training loop against one written out with torch's own means."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from tests import toys
+from vbench.assemble import Built
+from vbench.batches import Order, TrainingBatches
+from vbench.builtin.datasets.tensors import TensorDataset
+from vbench.estimators.nvil import nvil
+from vbench.estimators.reparam import reparam
+from vbench.grid import Train
+from vbench.measure.throughput import Stopwatch
+from vbench.rng import Rng, derive
+from vbench.training import Diverged, train
+from vbench.types import Estimate, Estimator
+
+PIXELS = torch.randint(0, 256, (40, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+DATA = TensorDataset(PIXELS, PIXELS, PIXELS, toys.X, "0" * 64, "dynamic")
+SEED = 3
+
+
+class Whole(Estimator):
+    """One number for the whole batch, as where data interact."""
+
+    def forward(self, model, batch, rng):
+        estimate = reparam()(model, batch, rng)
+        return Estimate(estimate.value, estimate.surrogate.mean())
+
+
+def cell(estimator):
+    torch.manual_seed(5)  # the controls' parameters
+    return Built(toys.gaussian(prior="standard").float(), estimator(), DATA)
+
+
+def trained(estimator, settings, stops=(40,)):
+    built = cell(estimator)
+    pauses = list(train(built, settings, SEED, stops, Stopwatch(), lambda step, steps: None))
+    return built, pauses
+
+
+def written_out(estimator, settings):
+    model, rule, _, _ = cell(estimator)
+    own = [{"params": list(rule.parameters()), "lr": rule.lr}] if list(rule.parameters()) else []
+    optimizer = torch.optim.Adam([{"params": list(model.parameters())}, *own], settings.lr, fused=True)
+    order = Order(40, settings.batch, derive("order", SEED))
+    batches = TrainingBatches(DATA, settings.steps, derive("data", SEED), order)
+    bounds = []
+    for step in range(settings.steps):
+        estimate = rule(model, batches[step], Rng(derive("noise", SEED, step)))
+        optimizer.zero_grad()
+        (-estimate.surrogate.mean()).backward()
+        if settings.clip:
+            nn.utils.clip_grad_norm_([*model.parameters(), *rule.parameters()], settings.clip)
+        optimizer.step()
+        bounds.append(float(estimate.value.mean()))
+    return model, rule, bounds
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+@pytest.mark.parametrize("estimator", [reparam, lambda: nvil(toys.X, lr=0.02), Whole], ids=["reparam", "nvil", "whole"])
+def test_training_is_the_plain_loop_bit_for_bit(estimator, clip):
+    settings = Train(steps=40, batch=8, lr=0.01, clip=clip)
+    built, ((_, bounds),) = trained(estimator, settings)
+    model, rule, expected = written_out(estimator, settings)
+    assert bounds == expected
+    ours, theirs = ([*a.parameters(), *b.parameters()] for a, b in ((built.model, built.estimator), (model, rule)))
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert all(a != b for a, b in pairwise(bounds))
+
+
+def test_pauses_change_nothing_and_share_out_the_steps():
+    settings = Train(steps=40, batch=8)
+    whole, ((last, bounds),) = trained(reparam, settings)
+    cut, pauses = trained(reparam, settings, stops=(1, 17, 40))
+    assert last == 40
+    assert [step for step, _ in pauses] == [1, 17, 40]
+    assert [len(part) for _, part in pauses] == [1, 16, 23]
+    assert [b for _, part in pauses for b in part] == bounds
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), cut.model.parameters(), strict=True))
+
+
+def test_the_watch_runs_while_training_does():
+    watch, told = Stopwatch(), []
+    for _ in train(cell(reparam), Train(steps=45, batch=8), SEED, (45,), watch, lambda *now: told.append(now)):
+        pass
+    assert watch.steps == 45
+    assert told == [(20, 45), (40, 45), (45, 45)]
+
+
+def test_a_divergence_is_told_at_its_step():
+    class Falling(Estimator):
+        def forward(self, model, batch, rng):
+            estimate = reparam()(model, batch, rng)
+            return estimate._replace(value=estimate.value / (batch.progress < 6 / 40))
+
+    with pytest.raises(Diverged, match=r"^step 7: the objective is -inf$"):
+        trained(Falling, Train(steps=40, batch=8))
+
+
+def test_a_parameter_that_is_not_finite_is_named_at_the_stop():
+    class Poison(Estimator):
+        def forward(self, model, batch, rng):
+            estimate = reparam()(model, batch, rng)
+            return estimate._replace(surrogate=estimate.surrogate + torch.nan * model.decoder.net[-1].bias.sum())
+
+    with pytest.raises(Diverged, match=r"^step 1: parameter decoder\.net\.2\.bias is not finite$"):
+        trained(Poison, Train(steps=40, batch=8), stops=(1, 40))
+    with pytest.raises(Diverged, match=r"^step 2: the objective is nan: parameter "):
+        trained(Poison, Train(steps=40, batch=8))
