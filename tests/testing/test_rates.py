@@ -17,7 +17,7 @@ from vbench.testing import Verdict
 from vbench.testing.bench import Bench, benches
 from vbench.testing.cases import CASES
 from vbench.testing.checks_exact import Trial, exact_trials
-from vbench.testing.procedure import ALPHA
+from vbench.testing.procedure import ALPHA, LOOKS
 from vbench.testing.subject import registered, subject
 from vbench.types import Estimate
 
@@ -82,12 +82,14 @@ SCALED = {
 
 @pytest.mark.parametrize("factor", [0.95, 1.05])
 @pytest.mark.parametrize("name", SCALED)
-def test_five_percent_are_never_missed(name, factor) -> None:
+def test_five_percent_are_hardly_ever_missed(name, factor) -> None:
     where, scaled = SCALED[name]
     bench = Bench(subject("estimator", lambda: scaled(factor), name), CASE[where])
     found = [verdict for _, part, verdict in verdicts([bench], SEEDS) if part == "encoder"]
     told(f"{name} x {factor}", Counter(found))
-    assert set(found) == {Verdict.FAIL}
+    # five percent lie on the margin itself, where each look passes with the probability of one side of its 99.9% interval
+    assert found.count(Verdict.PASS) <= stats.poisson.isf(1e-6, 0.0005 * LOOKS * len(found))
+    assert Verdict.INCONCLUSIVE not in found
 
 
 @pytest.mark.parametrize("name", SCALED)
