@@ -87,7 +87,7 @@ def test_five_percent_are_hardly_ever_missed(name, factor) -> None:
     bench = Bench(subject("estimator", lambda: scaled(factor), name), CASE[where])
     found = [verdict for _, part, verdict in verdicts([bench], SEEDS) if part == "encoder"]
     told(f"{name} x {factor}", Counter(found))
-    # five percent lie on the margin itself, where each look passes with the probability of one side of its 99.9% interval
+    # on the margin itself each look passes with the probability of one side of its 99.9% interval
     assert found.count(Verdict.PASS) <= stats.poisson.isf(1e-6, 0.0005 * LOOKS * len(found))
     assert Verdict.INCONCLUSIVE not in found
 
