@@ -103,8 +103,11 @@ class Bernoulli:
 
     def log_prob(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         """``[K, B, *event] -> [K, B]``, nats; relaxed values in between are scored by the same formula."""
-        logits, z = torch.broadcast_tensors(self.logits, _observed(z, mask))  # type: ignore[no-untyped-call]
-        return _sum_event(-functional.binary_cross_entropy_with_logits(logits, z, reduction="none"), mask)
+        # not binary_cross_entropy_with_logits: under vmap it falls apart into a dozen passes over memory; and not
+        # softplus, whose last bit depends on where a number stands in memory
+        chosen = (_observed(z, mask) - 1) * self.logits
+        every = functional.logsigmoid(self.logits).expand_as(chosen)
+        return _sum_event(chosen, mask) + _sum_event(every, mask)
 
     def kl(self, other: Self) -> Tensor:
         """KL(self || other) in nats, ``[B]``, summed over the event."""
