@@ -118,8 +118,14 @@ class Bernoulli:
 
     def log_prob(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         """``[K, B, *event] -> [K, B]``, nats; relaxed values in between are scored by the same formula."""
-        logits, z = torch.broadcast_tensors(self.logits, _observed(z, mask))  # type: ignore[no-untyped-call]
-        if mask is None and z.dim() > 2 and not torch.is_grad_enabled() and peek_interpreter_stack() is None:
+        z = _observed(z, mask)
+        if peek_interpreter_stack() is not None:
+            # binary_cross_entropy_with_logits falls apart under vmap into a dozen passes over memory; and the last bit
+            # of softplus depends on where a number stands
+            chosen = (z - 1) * self.logits
+            return _sum_event(chosen, mask) + _sum_event(functional.logsigmoid(self.logits).expand_as(chosen), mask)
+        logits, z = torch.broadcast_tensors(self.logits, z)  # type: ignore[no-untyped-call]
+        if mask is None and z.dim() > 2 and not torch.is_grad_enabled():
             return _bernoulli_log_prob(logits.flatten(2), z.flatten(2))
         return -_sum_event(functional.binary_cross_entropy_with_logits(logits, z, reduction="none"), mask)
 

@@ -14,7 +14,8 @@ from vbench.estimators.iwae import iwae
 from vbench.estimators.nvil import nvil
 from vbench.estimators.reinforce import reinforce
 from vbench.estimators.stl import stl
-from vbench.measure.gradients import adapt, gradient_measurements, gradient_moments
+from vbench.measure.gradient_metrics import gradient_measurements
+from vbench.measure.gradients import adapt, gradient_moments
 from vbench.types import Space
 
 
@@ -62,8 +63,9 @@ def test_measurements_over_batches():
 
 def test_the_error_over_batches_is_that_of_their_mean():
     model, batch = toys.gaussian(), toys.batch()
-    four = value_of(gradient_measurements(model, iwae(3), [batch] * 4, draws=400), "gradient_variance")
-    one = gradient_moments(model, iwae(3), batch, draws=1600)
+    rows = gradient_measurements(model, iwae(3), [batch] * 4, draws=400, method="vmap")
+    four = value_of(rows, "gradient_variance")
+    one = gradient_moments(model, iwae(3), batch, draws=1600, method="vmap")
     assert four.n == 1600
     assert four.std_error == pytest.approx(one.std_error["all"], rel=0.25)
 

@@ -17,7 +17,8 @@ from vbench.estimators.nvil import nvil
 from vbench.estimators.reinforce import reinforce
 from vbench.estimators.rloo import rloo
 from vbench.estimators.stl import stl
-from vbench.measure.gradients import gradient_measurements, gradient_moments
+from vbench.measure.gradient_metrics import gradient_measurements
+from vbench.measure.gradients import gradient_moments
 from vbench.types import Estimate
 
 PHI, P0 = 0.7, 0.45
@@ -114,7 +115,7 @@ def test_an_estimator_is_measured_as_it_stands_and_its_own_gradient_is_left_out(
 
 def test_wrong_calls_are_named():
     model, batch = toys.gaussian(), toys.batch()
-    with pytest.raises(ValueError, match="'moment' is unknown, expected auto, vmap, loop"):
+    with pytest.raises(ValueError, match="'moment' is unknown, expected auto, moments, vmap, loop"):
         gradient_moments(model, iwae(2), batch, method="moment")
     with pytest.raises(ValueError, match="at least 2 draws, not 1"):
         gradient_moments(model, iwae(2), batch, draws=1)

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["PILOT", "Spread", "VectorMoments", "WeightSums"]
+__all__ = ["PILOT", "DatumSpread", "DatumSums", "Spread", "VectorMoments", "WeightSums"]
 
 PILOT: Final = 16
 
@@ -115,6 +115,65 @@ class VectorMoments:
             square = mean[part].dot(mean[part]) - variance / n
             spread[name] = Spread(float(variance), float(errors[column]), float(square))
         return spread
+
+
+class DatumSpread(NamedTuple):
+    """Moments of independent random vectors, one for each datum, summed over the data.
+
+    Attributes:
+        variance: sum of the traces of their covariances, unbiased.
+        std_error: of ``variance``.
+        mean_square: sum of the squared norms of their expectations, unbiased; may be negative.
+        second: sum of the expectations of their squared norms.
+    """
+
+    variance: float
+    std_error: float
+    mean_square: float
+    second: float
+
+
+class DatumSums:
+    r"""Moments of each datum's gradient, group by group; a group has two independent halves of h draws.
+
+    With :math:`q` the mean of :math:`|g|^2` over the group and :math:`\bar g_1, \bar g_2` the means of its halves,
+
+    .. math:: q - \bar g_1^\top \bar g_2, \qquad \bar g_1^\top \bar g_2
+
+    are unbiased for the trace of the covariance and for the squared norm of the mean, whatever the dependence
+    within a half. Groups are independent, so their spread for each datum is the error, with
+    (groups - 1) x (number of data) degrees of freedom.
+
+    Args:
+        size: number of data.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._groups = 0
+        self._first: dict[str, Tensor] = {}  # the first group's variances, [size]
+        self._sums: dict[str, Tensor] = {}  # [4, size]: variance and its square less the first, squared mean, second
+
+    def add(self, own: Mapping[str, Tensor], cross: Mapping[str, Tensor]) -> None:
+        """Take a group of draws: part -> ``[size, 2 h]``, ``[size]``, float64; ``all`` is the sum of all parts."""
+        self._groups += 1
+        for part, each in {"all": torch.stack([*own.values()]).sum(0), **own}.items():
+            both = torch.stack([*cross.values()]).sum(0) if part == "all" else cross[part]
+            second, square = each.mean(1), both * (4 / each.shape[1] ** 2)
+            variance = second - square
+            away = variance - self._first.setdefault(part, variance)
+            found = torch.stack([away, away.square(), square, second])
+            self._sums[part] = self._sums[part] + found if part in self._sums else found
+
+    def spread(self) -> dict[str, DatumSpread]:
+        """Moments of ``all`` and of each part."""
+        n, found = self._groups, {}
+        for part, sums in self._sums.items():
+            away, squares, square, second = sums / n
+            error = ((squares - away.square()).clamp(min=0) / (n - 1)).sum().sqrt() if n > 1 else math.nan
+            variance = (self._first[part] + away).sum()
+            found[part] = DatumSpread(float(variance), float(error), float(square.sum()), float(second.sum()))
+        return found
 
 
 class WeightSums:

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
+from vbench.measure.replay import RecordingRng
 from vbench.model import rebuilt
 from vbench.rng import Rng, derive
 from vbench.types import Batch, Estimator
 
-__all__ = ["METHODS", "GradientDraws", "part_ranges"]
+__all__ = ["METHODS", "GradientDraws", "agree", "part_ranges"]
 
-METHODS: Final = ("auto", "vmap", "loop")
+METHODS: Final = ("auto", "moments", "vmap", "loop")
 _PARTS: Final = ("encoder", "decoder", "prior")
 
 # Beyond this many multiply-adds a draw, memory traffic outweighs the calls that vmap saves (CPU, measured on
@@ -39,9 +40,9 @@ class _System(nn.Module):
         super().__init__()
         self.model, self.estimator = model, estimator
 
-    def forward(self, batch: Batch, key: Tensor) -> Tensor:
+    def forward(self, batch: Batch, rng: Rng) -> Tensor:
         """The minibatch mean of the surrogate, ``[]``."""
-        surrogate: Tensor = self.estimator(self.model, batch, Rng(key, batch.x.device)).surrogate
+        surrogate: Tensor = self.estimator(self.model, batch, rng).surrogate
         return surrogate.mean()
 
 
@@ -49,10 +50,14 @@ class GradientDraws:
     """Flat gradients ``[P]`` of copies of (model, estimator), so that measuring leaves no trace in either.
 
     Attributes:
+        system: the two as one module, never called itself.
+        batch: held fixed.
+        keys: one for each draw.
         parameters: trainable parameters of the model: encoder's, decoder's, prior's and any others.
         parts: each part that has any -> its range in a flat gradient. A parameter that two parts share counts
             once, in the first.
         evaluations: decoder evaluations per datum and draw.
+        drawn: random numbers of draw 0, in the order of their drawing; known once rehearsed.
         method: ``vmap`` or ``loop``, known once rows were drawn.
 
     Args:
@@ -73,12 +78,14 @@ class GradientDraws:
         key: int,
         chunk: int | None = None,
     ) -> None:
-        self._system = _System(model, estimator)  # never called itself, copies are
-        self._batch = batch
-        self._keys = torch.tensor([derive("gradient", key, i) for i in range(draws)], dtype=torch.int64)
+        self.system = _System(model, estimator)
+        self.batch = batch
+        self.keys = torch.tensor([derive("gradient", key, i) for i in range(draws)], dtype=torch.int64)
+        self.drawn: list[Tensor] = []
+        self._rehearsed: list[Tensor] = []
         self._times: list[float] = []
         self.method = "loop"
-        self.parameters = _trainable(self._system.model)
+        self.parameters = _trainable(self.system.model)
         self.parts = part_ranges(self.parameters)
         self.evaluations = int(getattr(estimator, "evaluations", estimator.k))
         size = sum(p.numel() for p in self.parameters.values())
@@ -94,50 +101,56 @@ class GradientDraws:
     def rows(self, method: str) -> Iterator[Tensor]:
         """All draws in order, in groups ``[n, P]``, the model's dtype."""
         if method == "auto":
-            method = "vmap" if self._worth_it() and self._vmappable(self._rehearse()) else "loop"
+            method = "vmap" if self._worth_it() and self._vmappable() else "loop"
         elif method == "vmap":
-            self._rehearse()
+            self.rehearsal()
         self.method = method
         if method == "loop":
-            system = copy.deepcopy(self._system)
-            for i in range(len(self._keys)):
-                yield self._plain(system, i)[None]
+            system = copy.deepcopy(self.system)
+            for i in range(len(self.keys)):
+                yield self._plain(system, self._rng(i))[None]
             return
         system = self._still()
-        for start in range(0, len(self._keys), self._chunk):
-            yield self._lanes(system, self._keys[start : start + self._chunk])
+        for start in range(0, len(self.keys), self._chunk):
+            yield self._lanes(system, self.keys[start : start + self._chunk])
 
     def _worth_it(self) -> bool:
-        return self._batch.x.is_cuda or (self._work <= _VMAP_WORK and self._chunk > 1)
+        return self.batch.x.is_cuda or (self._work <= _VMAP_WORK and self._chunk > 1)
 
-    def _rehearse(self) -> list[Tensor]:
+    def rehearsal(self) -> list[Tensor]:
         """Draws 0, 1 and 0 again, one at a time on a copy of their own; they also tell what a draw costs."""
-        system = copy.deepcopy(self._system)
-        return [self._plain(system, i) for i in (0, 1, 0)]
+        if not self._rehearsed:
+            system, device = copy.deepcopy(self.system), self.batch.x.device
+            recording = RecordingRng(self.keys[0], device, self.drawn)
+            self._rehearsed = [self._plain(system, rng) for rng in (recording, self._rng(1), self._rng(0))]
+        return self._rehearsed
 
-    def _vmappable(self, plain: list[Tensor]) -> bool:
+    def _rng(self, i: int) -> Rng:
+        return Rng(self.keys[i], self.batch.x.device)
+
+    def _vmappable(self) -> bool:
         """Whether draws are pure functions of their keys, and come out of a vmap as they do alone."""
-        first, second, again = plain
-        if not _agree(again, first):
+        first, second, again = self.rehearsal()
+        if not agree(again, first):
             return False
         try:
             with warnings.catch_warnings():
                 # vmap loops over operators that it does not know, slower than we do
                 warnings.filterwarnings("error", message=".*performance drop")
-                lanes = self._lanes(self._still(), self._keys[:2])
+                lanes = self._lanes(self._still(), self.keys[:2])
         except Exception:
             return False
-        return _agree(lanes[0], first) and _agree(lanes[1], second)
+        return agree(lanes[0], first) and agree(lanes[1], second)
 
     def _still(self) -> _System:
         """A fresh copy without gradients of its own: what a failed vmap leaves in it hurts nobody."""
-        return copy.deepcopy(self._system).requires_grad_(False)
+        return copy.deepcopy(self.system).requires_grad_(False)
 
-    def _plain(self, system: _System, i: int) -> Tensor:
+    def _plain(self, system: _System, rng: Rng) -> Tensor:
         live = [system.model.get_parameter(name) for name in self.parameters]
         start = self._now()
         with torch.enable_grad():
-            surrogate = system(self._batch, self._keys[i])
+            surrogate = system(self.batch, rng)
             if surrogate.requires_grad:
                 gradients = torch.autograd.grad(surrogate, live, materialize_grads=True)
             else:
@@ -152,14 +165,14 @@ class GradientDraws:
 
         def objective(parameters: dict[str, Tensor], key: Tensor) -> Any:
             live = rebuilt(system, lambda t: parameters[names[id(t)]] if id(t) in names else t)
-            return live(self._batch, key)
+            return live(self.batch, Rng(key, self.batch.x.device))
 
         gradients = vmap(grad(objective), in_dims=(None, 0), randomness="error")(still, keys)
         return torch.cat([g.flatten(1) for g in gradients.values()], 1)
 
     def _now(self) -> float:
-        if self._batch.x.is_cuda:
-            torch.cuda.synchronize(self._batch.x.device)
+        if self.batch.x.is_cuda:
+            torch.cuda.synchronize(self.batch.x.device)
         return time.perf_counter()
 
 
@@ -184,7 +197,7 @@ def part_ranges(parameters: Mapping[str, Tensor]) -> dict[str, slice]:
     return parts
 
 
-def _agree(values: Tensor, others: Tensor) -> bool:
-    """Equal up to rounding, by norm; never where something is not finite."""
+def agree(values: Tensor, others: Tensor, floor: float = 0.0) -> bool:
+    """Equal up to rounding, by norm (of at least ``floor``); never where something is not finite."""
     tolerance = 10 * torch.finfo(others.dtype).eps ** 0.5
-    return bool((values - others).norm() <= tolerance * others.norm())
+    return bool((values - others).norm() <= tolerance * others.norm().clamp(min=floor))

@@ -10,7 +10,8 @@ from vbench.assemble import Built
 from vbench.batches import Order, TrainingBatches, fixed_batches
 from vbench.grid import Cell, Gradients
 from vbench.measure.diagnostics import DIAGNOSTICS, diagnose
-from vbench.measure.gradients import adapt, gradient_measurements
+from vbench.measure.gradient_metrics import gradient_measurements
+from vbench.measure.gradients import adapt
 from vbench.measure.likelihood import log_likelihood
 from vbench.measure.measurement import MEASURES
 from vbench.records import Row
