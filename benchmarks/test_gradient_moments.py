@@ -23,7 +23,7 @@ import pytest
 import torch
 
 from vbench import Batch, Estimator, Model, Rng, gradient_moments
-from vbench.batches import Order, fixed_batches, training_batch
+from vbench.batches import Order, TrainingBatches, fixed_batches
 from vbench.builtin.datasets.mnist import mnist
 from vbench.builtin.datasets.tensors import TensorDataset
 from vbench.builtin.decoders.bernoulli import BernoulliDecoder
@@ -100,8 +100,9 @@ def models(data: TensorDataset) -> dict[tuple[str, str], Model]:
 
 def _trained(model: Model, estimator: Estimator, data: TensorDataset) -> Model:
     optimizer, order = torch.optim.Adam(model.parameters(), 1e-3), Order(len(data.train), BATCH, 0)
+    batches = TrainingBatches(data, STEPS, 0, order)
     for step in range(STEPS):
-        estimate = estimator(model, training_batch(data, step, STEPS, 0, order), Rng(derive("noise", step)))
+        estimate = estimator(model, batches[step], Rng(derive("noise", step)))
         optimizer.zero_grad()
         (-estimate.surrogate.mean()).backward()
         optimizer.step()
