@@ -20,7 +20,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and pro
 HERE = Path(__file__).parent
 
 DRIVER = """
-    import json, sys
+    import json, signal, sys
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without it
     sys.path.insert(0, sys.argv[1])
     from pathlib import Path
     from vbench.execute import server

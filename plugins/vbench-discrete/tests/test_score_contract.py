@@ -10,7 +10,7 @@ from vbench_discrete.unordered_set import UnorderedSet
 from tests import toys
 from tests.estimators.truth import MODELS
 from tests.gradients import gradient_function, keys
-from vbench import Rng, Space, Trait
+from vbench import Incompatible, Rng, Space, Trait
 
 CASES = [
     ("arm", {"k": 4}, "binary", 4),
@@ -152,9 +152,9 @@ def test_needs_are_offered_by_the_encoders_it_is_for(name, given, where, evaluat
 
 def test_what_cannot_be_enumerated_is_refused():
     assert Enumerate(Space((12,), "binary")).evaluations == 4096
-    with pytest.raises(ValueError, match=r"2\^13 latent states are too many"):
+    with pytest.raises(Incompatible, match=r"2\^13 latent states are too many"):
         Enumerate(Space((13,), "binary"))
-    with pytest.raises(ValueError, match=r"5\^6 latent states are too many"):
+    with pytest.raises(Incompatible, match=r"5\^6 latent states are too many"):
         UnorderedSet(Space((6, 5), "categorical"))
     with pytest.raises(ValueError, match="no 3 different states among 2"):
         UnorderedSet(Space((1,), "binary"), k=3)
