@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vbench.assemble import build
     from vbench.bounds import ELBO, IWAE, Renyi
+    from vbench.builtin.nets import Activation, activation_layer, mlp
     from vbench.estimators.controls import LearnedBaseline, LeaveOneOut, Zero
     from vbench.estimators.doubly import DoublyReparameterized
     from vbench.estimators.pathwise import AnalyticKL, Pathwise
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "vbench.bounds": ("ELBO", "IWAE", "Renyi"),
     "vbench.assemble": ("build",),
+    "vbench.builtin.nets": ("Activation", "activation_layer", "mlp"),
     "vbench.estimators.controls": ("LearnedBaseline", "LeaveOneOut", "Zero"),
     "vbench.estimators.doubly": ("DoublyReparameterized",),
     "vbench.estimators.pathwise": ("AnalyticKL", "Pathwise"),
@@ -83,6 +85,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "ELBO",
     "IWAE",
+    "Activation",
     "AnalyticKL",
     "Batch",
     "Bernoulli",
@@ -114,12 +117,14 @@ __all__ = [
     "Trait",
     "Wake",
     "Zero",
+    "activation_layer",
     "build",
     "compare",
     "frozen",
     "gradient_moments",
     "hookimpl",
     "load",
+    "mlp",
     "run",
 ]
 
