@@ -11,7 +11,7 @@ from vbench.grid.naming import named_components
 from vbench.grid.parameters import parameter_of
 from vbench.grid.positions import GridError
 from vbench.grid.reading import read_grid
-from vbench.grid.settings import Gradients, LogLikelihood, Measure, Train
+from vbench.grid.settings import Gradients, LogLikelihood, Measure, Reference, Train
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -22,6 +22,7 @@ __all__ = [
     "GridError",
     "LogLikelihood",
     "Measure",
+    "Reference",
     "Train",
     "cell_from_spec",
     "named_components",
