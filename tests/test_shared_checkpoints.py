@@ -76,3 +76,34 @@ def test_other_checkpoints_are_another_reference(alone: Path) -> None:
     assert (same.count("done"), same.references) == (2, ())
     for other in ({**asked, "checkpoints": 5}, {"checkpoints": 4, "reference": {"steps": 27}}):
         assert len(make_plan(grid(other), results=alone).references) == 1
+
+
+def targeted(target: str, **more: Any) -> dict[str, Any]:
+    encoders = [{"bernoulli": {"latent": 3, "hidden": [4]}}, {"gaussian": {"latent": 2, "hidden": [4]}}]
+    gradients = {"checkpoints": 2, "reference": {"steps": 5}, "draws": 60, "target": target, **more}
+    return grid(
+        gradients,
+        encoders=encoders,
+        priors=["bernoulli", "standard-normal"],
+        estimators=["rloo[k=2]", "vimco[k=2]"],
+    )
+
+
+def test_bias_and_error_to_a_target(tmp_path: Path) -> None:
+    """Exact where there is an oracle, else from draws; the reason where there is neither."""
+    for target in ("bound", "vimco[k=2]"):
+        run(targeted(target), results=tmp_path / target[:5], workers=0)
+    own, vimco = (vbench.load(tmp_path / name / "shared") for name in ("bound", "vimco"))
+    cells = vbench.load(tmp_path / "bound" / "shared", "cells").set_index(["encoder", "estimator"])
+    missed = cells["skipped_measures"].dropna()
+    assert cells.loc[cells["status"] == "done", "measure.gradients.target"].unique().tolist() == ["bound"]
+    gaussian = missed[missed.index.get_level_values("encoder").str.startswith("gaussian") & (missed != "")]
+    assert gaussian.str.contains("gradient target bound: no exact gradient: ").all()
+    assert len(gaussian) == 2
+    bias = own.query("metric == 'gradient_bias_squared' and part == 'encoder'")
+    assert sorted(set(bias["step"])) == [0, 5]
+    assert (bias["value"].abs() < 5 * bias["std_error"]).all()
+    assert set(bias["encoder"]) == {"bernoulli[latent=3,hidden=[4]]"}
+    shared = vimco.query("metric == 'gradient_mse' and part == 'all' and step == 0").set_index(["encoder", "estimator"])
+    assert len(shared) == 4
+    assert (shared["value"] > 0).all()

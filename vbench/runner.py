@@ -84,6 +84,7 @@ class _Attempt:
     cell: Cell
     rows: list[Row] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    missed: set[str] = field(default_factory=set)
     started: str = field(default_factory=now)
     clock: float = field(default_factory=time.perf_counter)
 
@@ -160,7 +161,7 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         with _evaluating(model, estimator):
             this.rows += evaluate(built, cell, step, last=step == steps, device=device)
         if cell.measure.gradients and cell.measure.gradients.at == "own":
-            this.rows += measure_gradients(built, cell, step, device)
+            this.rows += measure_gradients(built, cell, step, device, this.missed)
     this.facts |= {
         "evaluations": steps * min(cell.train.batch, len(data.train)) * this.facts["evaluations_per_step"],
         "backward_passes": steps,
@@ -169,6 +170,7 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         this.rows += [Row(steps, "train", *m) for m in watch.measurements(cell.train.batch)]
         if cell.measure.gradients and cell.measure.gradients.at == "shared":
             _measure_at_reference(this, device, report)
+    this.facts["skipped_measures"] = "; ".join(filter(None, [this.facts["skipped_measures"], *sorted(this.missed)]))
 
 
 @contextlib.contextmanager
@@ -200,11 +202,10 @@ def _measure_at_reference(this: _Attempt, device: torch.device, report: Report) 
         built.model.load_state_dict(tensors)
         built.model.to(device)
         built.estimator.to(device)
-        this.rows += measure_gradients(built, this.cell, step, device, warm_up=True)
+        this.rows += measure_gradients(built, this.cell, step, device, this.missed, warm_up=True)
         wanted.discard(step)
         if not this.cell.train.steps:  # else the steps of training are what is told
             report(number, len(settings.checkpoints))
     if wanted:
         which = "fits these parts" if not this.assignment.reference else f"left checkpoints at {sorted(wanted)}"
-        skipped = [this.facts["skipped_measures"], f"gradients at shared checkpoints: no reference run {which}"]
-        this.facts["skipped_measures"] = "; ".join(filter(None, skipped))
+        this.missed.add(f"gradients at shared checkpoints: no reference run {which}")

@@ -14,7 +14,17 @@ from vbench.grid.choices import parameter_of, read_choices
 from vbench.grid.positions import Node, Problems
 from vbench.grid.values import read_values
 
-__all__ = ["Gradients", "LogLikelihood", "Measure", "Reference", "Train", "log_spaced", "read_measure", "read_trains"]
+__all__ = [
+    "EXACT_TARGETS",
+    "Gradients",
+    "LogLikelihood",
+    "Measure",
+    "Reference",
+    "Train",
+    "log_spaced",
+    "read_measure",
+    "read_trains",
+]
 
 
 class _Settings(BaseModel):
@@ -57,6 +67,9 @@ class Gradients(_Settings):
         batch: None for the cell's training batch size.
         reference, checkpoints: of ``at: shared``: the run, and its steps to measure at, in order; what is read has
             initialisation and the last step among them.
+        target: what bias and error are to: ``evidence``, ``bound`` (each estimator's own), or the expectation of an
+            estimator, written out in full; None for no such measure.
+        target_draws: of that estimator, where no exact answer is known.
     """
 
     draws: Annotated[int, Ge(2), "gradient draws per batch"] = 100
@@ -66,6 +79,8 @@ class Gradients(_Settings):
     reference: Reference | None = None
     checkpoints: tuple[int, ...] = ()
     warmup: Annotated[int, Ge(0), "steps that an adaptive control gets on other batches"] = 200
+    target: Annotated[str, "evidence, bound, or an estimator"] | None = None
+    target_draws: Annotated[int, Ge(2), "gradient draws of the target per batch"] | None = None
 
     @model_serializer(mode="wrap")
     def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -124,7 +139,9 @@ def _parameters(model: type[_Settings]) -> tuple[Parameter, ...]:
 
 
 _NESTED: Mapping[str, type[_Settings]] = {"gradients": Gradients, "log_likelihood": LogLikelihood}
-_LATER = ("checkpoints",)
+EXACT_TARGETS = ("evidence", "bound")
+_TARGET_DRAWS = 1000
+_LATER = ("checkpoints", "target", "target_draws")
 _SHARED = ("reference", "checkpoints")  # with `at: shared` alone
 _CHECKPOINTS = parameter_of(
     "checkpoints",
@@ -169,6 +186,7 @@ def read_measure(
             keys = _SHARED if model is Gradients else ()
             values = dict(read_values(inner, _parameters(model), f"{path}.{name}", problems, keys=keys).given)
             if model is Gradients:
+                values |= _read_target(values, inner, catalogue, f"{path}.{name}", problems)
                 values |= _read_shared(values, inner, catalogue, f"{path}.{name}", problems, given.get("every"), common)
             given[name] = model(**values)
     return Measure(**given)
@@ -202,6 +220,20 @@ def _read_shared(
     if found[-1] > last:
         problems.add(steps.place, f"{path}.checkpoints", f"{found[-1]} is beyond the reference's last step, {last}")
     return {"reference": reference, "checkpoints": found, "batch": values.get("batch") or reference.batch}
+
+
+def _read_target(
+    values: Mapping[str, Any], node: Node, catalogue: Catalogue, path: str, problems: Problems
+) -> dict[str, Any]:
+    """The target written out in full, and its draws."""
+    text, draws = values.get("target"), values.get("target_draws")
+    if text is None or text in EXACT_TARGETS:
+        if draws is not None:
+            problems.add(node.value["target_draws"].place, f"{path}.target_draws", "only with an estimator as target")
+        return {}
+    place = node.value["target"].place
+    found = read_choices(Node(text, place), "estimator", catalogue, f"{path}.target", problems)
+    return {"target": found[0].full if found else None, "target_draws": draws or _TARGET_DRAWS}
 
 
 def _reference(node: Node, catalogue: Catalogue, path: str, problems: Problems, common: Mapping[str, Any]) -> Reference:
