@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from tests.grid.fake_catalogue import CATALOGUE
 from vbench.grid.positions import GridError, Problems, from_python
-from vbench.grid.settings import Gradients, LogLikelihood, Measure, Train, read_measure, read_trains
+from vbench.grid.settings import Gradients, Inner, LogLikelihood, Measure, Train, read_measure, read_trains
 
 
 def trains(tree):
@@ -86,6 +86,11 @@ def test_sweep_is_crossed_and_named_in_the_order_of_the_fields():
         (Train, {"clip": 0.0}),
         (Train, {"optimizer": "lion"}),
         (Train, {"stepz": 1}),
+        (Train, {"inner": {"part": "estimator"}}),
+        (Train, {"inner": {"steps": 0}}),
+        (Train, {"inner": {"until": 0.0}}),
+        (Train, {"inner": {"batches": "all"}}),
+        (Train, {"inner": 3}),
         (Gradients, {"draws": 1}),
         (Gradients, {"batches": 0}),
         (Gradients, {"batch": 0}),
@@ -110,6 +115,20 @@ def test_models_and_reader_hold_the_same_limits(model, values):
     with pytest.raises(GridError) as caught:
         read(tree)
     assert len(caught.value.lines) == 1
+
+
+def test_an_inner_loop_is_read_and_told_only_where_there_is_one():
+    ((train,), swept) = trains({"steps": 10, "inner": {"steps": 4, "until": 0.25}})
+    assert train == Train(steps=10, inner=Inner(part="encoder", steps=4, batches="same", until=0.25))
+    assert swept == ()
+    assert train.model_dump()["inner"] == {"part": "encoder", "steps": 4, "batches": "same", "until": 0.25}
+    assert Train.model_validate(train.model_dump()) == train
+    assert "inner" not in Train().model_dump()
+    assert (train.looped, train.updates) == (3, 22)
+    assert (Train().looped, Train().updates) == (0, 1000)
+    crossed, _ = trains({"inner": {}, "sweep": {"lr": [1e-3, 1e-4]}})
+    assert [each.inner for each in crossed] == [Inner(), Inner()]
+    assert trains({"inner": None}) == ([Train()], ())
 
 
 def test_models_are_frozen():

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_type_hints
 
-from annotated_types import Ge, Gt
-from pydantic import BaseModel, ConfigDict
+from annotated_types import Ge, Gt, Le
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from vbench.catalogue import Catalogue, Parameter
 from vbench.grid.choices import parameter_of, read_choices
 from vbench.grid.positions import Node, Place, Problems
 from vbench.grid.values import read_values
 
-__all__ = ["Gradients", "LogLikelihood", "Measure", "Train", "read_measure", "read_trains"]
+__all__ = ["Gradients", "Inner", "LogLikelihood", "Measure", "Train", "read_measure", "read_trains"]
 
 
 class _Settings(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Inner(_Settings):
+    """A loop over one part before each step of the others: coordinate ascent, or an aggressively trained encoder.
+
+    Attributes:
+        batches: the loop stays on the step's own data, or sees others at each of its steps.
+        until: after this share of training all parts move together.
+    """
+
+    part: Literal["encoder", "decoder", "prior"] = "encoder"
+    steps: Annotated[int, Ge(1), "steps of that part alone"] = 10
+    batches: Literal["same", "fresh"] = "same"
+    until: Annotated[float, Gt(0), Le(1), "share of training"] = 1.0
 
 
 class Train(_Settings):
@@ -29,6 +44,22 @@ class Train(_Settings):
     optimizer: Literal["adam", "sgd", "rmsprop", "adamw"] = "adam"
     lr: Annotated[float, Gt(0), "learning rate"] = 1e-3
     clip: Annotated[float, Gt(0), "global gradient norm to clip at"] | None = None
+    inner: Inner | None = None
+
+    @property
+    def looped(self) -> int:
+        """How many steps, the first ones, have an inner loop before them."""
+        return math.ceil(self.inner.until * self.steps) if self.inner else 0
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps in all, those of inner loops among them."""
+        return self.steps + (self.looped * self.inner.steps if self.inner else 0)
+
+    @model_serializer(mode="wrap")
+    def _told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # what came later stands in a spec only where it is used: keys of older results stay
+        return {name: value for name, value in dump(self).items() if name != "inner" or value}
 
 
 class Gradients(_Settings):
@@ -84,7 +115,7 @@ def _parameters(model: type[_Settings]) -> tuple[Parameter, ...]:
     return tuple(
         parameter_of(name, hints[name], info.default, required=False)
         for name, info in model.model_fields.items()
-        if name not in _NESTED
+        if name not in (*_NESTED, "inner")
     )
 
 
@@ -93,9 +124,13 @@ _NESTED: Mapping[str, type[_Settings]] = {"gradients": Gradients, "log_likelihoo
 
 def read_trains(node: Node, path: str, problems: Problems) -> tuple[list[Train], tuple[str, ...]]:
     """Every crossing under ``train``, and the names that its sweep crosses, in the order of the fields."""
-    values = read_values(node, _parameters(Train), path, problems, keys=("sweep",))
+    values = read_values(node, _parameters(Train), path, problems, keys=("inner", "sweep"))
     swept = tuple(name for name in Train.model_fields if name in values.swept)
-    return [Train(**given) for given in values.crossed()], swept
+    entries: Mapping[str, Node] = node.value if isinstance(node.value, dict) else {}
+    inner = None
+    if "inner" in entries and entries["inner"].value is not None:
+        inner = Inner(**read_values(entries["inner"], _parameters(Inner), f"{path}.inner", problems).given)
+    return [Train(**given, inner=inner) for given in values.crossed()], swept
 
 
 def read_measure(node: Node, catalogue: Catalogue, path: str, problems: Problems) -> Measure:
