@@ -5,7 +5,16 @@ from pydantic import ValidationError
 
 from tests.grid.fake_catalogue import CATALOGUE
 from vbench.grid.positions import GridError, Problems, from_python
-from vbench.grid.settings import Gradients, Inner, LogLikelihood, Measure, Train, read_measure, read_trains
+from vbench.grid.settings import (
+    Gradients,
+    InferenceGap,
+    Inner,
+    LogLikelihood,
+    Measure,
+    Train,
+    read_measure,
+    read_trains,
+)
 
 
 def trains(tree):
@@ -45,6 +54,10 @@ def test_defaults():
         "reference": None,
         "warmup": 200,
     }
+    found = measure({"inference_gap": {"k": 7}})
+    assert found == Measure(inference_gap=InferenceGap(k=7))
+    assert found.model_dump()["inference_gap"] == {"k": 7, "steps": 300, "lr": 0.05, "samples": 200, "data": 200}
+    assert Measure.model_validate(found.model_dump()) == found
     assert LogLikelihood().model_dump() == {"method": "iwae", "k": 500}
 
 
@@ -98,6 +111,7 @@ def test_sweep_is_crossed_and_named_in_the_order_of_the_fields():
         (Gradients, {"at": "here"}),
         (LogLikelihood, {"k": 0}),
         (LogLikelihood, {"method": "ais"}),
+        (Measure, {"inference_gap": {"steps": 0}}),
         (Measure, {"every": 0}),
         (Measure, {"samples": 0}),
         (Measure, {"data": 0}),

@@ -11,7 +11,7 @@ from vbench.grid.naming import named_components
 from vbench.grid.parameters import parameter_of
 from vbench.grid.positions import GridError
 from vbench.grid.reading import read_grid
-from vbench.grid.settings import Gradients, Inner, LogLikelihood, Measure, Train
+from vbench.grid.settings import Gradients, InferenceGap, Inner, LogLikelihood, Measure, Train
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -20,6 +20,7 @@ __all__ = [
     "Gradients",
     "Grid",
     "GridError",
+    "InferenceGap",
     "Inner",
     "LogLikelihood",
     "Measure",

@@ -15,7 +15,7 @@ from vbench.grid.choices import parameter_of, read_choices
 from vbench.grid.positions import Node, Place, Problems
 from vbench.grid.values import read_values
 
-__all__ = ["Gradients", "Inner", "LogLikelihood", "Measure", "Train", "read_measure", "read_trains"]
+__all__ = ["Gradients", "InferenceGap", "Inner", "LogLikelihood", "Measure", "Train", "read_measure", "read_trains"]
 
 
 class _Settings(BaseModel):
@@ -85,6 +85,16 @@ class LogLikelihood(_Settings):
     k: Annotated[int, Ge(1), "importance samples per datum"] = 500
 
 
+class InferenceGap(_Settings):
+    """How the gap between evidence and ELBO is measured, and split into approximation and amortization."""
+
+    k: Annotated[int, Ge(1), "importance samples per datum"] = 500
+    steps: Annotated[int, Ge(1), "steps towards the best posterior"] = 300
+    lr: Annotated[float, Gt(0), "learning rate of these steps"] = 0.05
+    samples: Annotated[int, Ge(1), "posterior draws per datum"] = 200
+    data: Annotated[int, Ge(1), "validation and test data that are used at most"] | None = 200
+
+
 class Measure(_Settings):
     """What is measured, and when.
 
@@ -98,6 +108,11 @@ class Measure(_Settings):
     data: Annotated[int, Ge(1), "validation and test data that are used at most"] | None = None
     gradients: Gradients | None = None
     log_likelihood: LogLikelihood | None = None
+    inference_gap: InferenceGap | None = None
+
+    @model_serializer(mode="wrap")
+    def _told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if name != "inference_gap" or value}
 
     def steps(self, last: int) -> tuple[int, ...]:
         """The steps after which something is measured, the last one among them.
@@ -119,7 +134,11 @@ def _parameters(model: type[_Settings]) -> tuple[Parameter, ...]:
     )
 
 
-_NESTED: Mapping[str, type[_Settings]] = {"gradients": Gradients, "log_likelihood": LogLikelihood}
+_NESTED: Mapping[str, type[_Settings]] = {
+    "gradients": Gradients,
+    "log_likelihood": LogLikelihood,
+    "inference_gap": InferenceGap,
+}
 
 
 def read_trains(node: Node, path: str, problems: Problems) -> tuple[list[Train], tuple[str, ...]]:
