@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vbench.assemble import build
     from vbench.bounds import ELBO, IWAE, Renyi
+    from vbench.builtin.encoders.bernoulli import BernoulliEncoder
+    from vbench.builtin.encoders.gaussian import GaussianEncoder
     from vbench.builtin.nets import Activation, activation_layer, mlp
     from vbench.estimators.controls import LearnedBaseline, LeaveOneOut, Zero
     from vbench.estimators.doubly import DoublyReparameterized
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
         Likelihood,
         Posterior,
         Prior,
+        Refittable,
         Space,
         Target,
         Trait,
@@ -48,6 +51,8 @@ _HOMES = {
     "vbench.bounds": ("ELBO", "IWAE", "Renyi"),
     "vbench.assemble": ("build",),
     "vbench.builtin.nets": ("Activation", "activation_layer", "mlp"),
+    "vbench.builtin.encoders.bernoulli": ("BernoulliEncoder",),
+    "vbench.builtin.encoders.gaussian": ("GaussianEncoder",),
     "vbench.estimators.controls": ("LearnedBaseline", "LeaveOneOut", "Zero"),
     "vbench.estimators.doubly": ("DoublyReparameterized",),
     "vbench.estimators.pathwise": ("AnalyticKL", "Pathwise"),
@@ -75,6 +80,7 @@ _HOMES = {
         "Likelihood",
         "Posterior",
         "Prior",
+        "Refittable",
         "Space",
         "Target",
         "Trait",
@@ -89,6 +95,7 @@ __all__ = [
     "AnalyticKL",
     "Batch",
     "Bernoulli",
+    "BernoulliEncoder",
     "Bound",
     "Categorical",
     "Dataset",
@@ -100,6 +107,7 @@ __all__ = [
     "Encoder",
     "Estimate",
     "Estimator",
+    "GaussianEncoder",
     "Incompatible",
     "LearnedBaseline",
     "LeaveOneOut",
@@ -109,6 +117,7 @@ __all__ = [
     "Pathwise",
     "Posterior",
     "Prior",
+    "Refittable",
     "Renyi",
     "Rng",
     "Score",

@@ -41,7 +41,9 @@ def encoder_checks(subject: Subject) -> Iterator[Check]:
         label = f"{encoder.z.support}-{encoder.z.size}"
         names = [("shapes", _shapes), ("offers", _offers)]
         if Trait.NORMALIZED in encoder.offers:
-            names += [("normalised", _normalised), ("draws", _draws)]
+            names.append(("normalised", _normalised))
+        if {Trait.DENSITY, Trait.NORMALIZED} & encoder.offers:
+            names.append(("draws", _draws))
         if {Trait.NORMALIZED, Trait.PROPER_WEIGHT} & encoder.offers:
             names.append(("proper-weight", _proper))
         if {Trait.PATHWISE, Trait.NORMALIZED} <= encoder.offers:
@@ -103,8 +105,9 @@ def _normalised(model: Model, batch: Batch) -> Outcome:
 
 
 def _draws(model: Model, batch: Batch) -> Outcome:
-    """Draws of every datum follow its density; the worst is told."""
+    """Draws of every datum follow its density, up to the normaliser; the worst is told."""
     points, masses = _masses(model, batch)
+    masses = masses.log_softmax(0)
     with torch.no_grad():
         drawn = model.posterior(batch).draw(Rng(2), DRAWS).z
     found = [follows(drawn[:, b], masses[:, b], points, model.encoder.z) for b in range(len(batch.x))]
