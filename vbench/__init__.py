@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vbench.study import run
     from vbench.targets import Wake
     from vbench.types import (
+        Atoms,
         Batch,
         Bound,
         Dataset,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
         Estimator,
         Incompatible,
         Likelihood,
+        Objective,
+        Parts,
         Posterior,
         Prior,
         Space,
@@ -60,6 +63,7 @@ _HOMES = {
     "vbench.study": ("run",),
     "vbench.targets": ("Wake",),
     "vbench.types": (
+        "Atoms",
         "Batch",
         "Bound",
         "Dataset",
@@ -71,6 +75,8 @@ _HOMES = {
         "Estimator",
         "Incompatible",
         "Likelihood",
+        "Objective",
+        "Parts",
         "Posterior",
         "Prior",
         "Space",
@@ -84,6 +90,7 @@ __all__ = [
     "ELBO",
     "IWAE",
     "AnalyticKL",
+    "Atoms",
     "Batch",
     "Bernoulli",
     "Bound",
@@ -103,6 +110,8 @@ __all__ = [
     "Likelihood",
     "Model",
     "NormalMixture",
+    "Objective",
+    "Parts",
     "Pathwise",
     "Posterior",
     "Prior",
