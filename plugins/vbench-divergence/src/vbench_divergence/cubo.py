@@ -42,7 +42,7 @@ class Chi:
 
 def cubo(
     order: Annotated[float, Gt(1), "n of CUBO_n; 2 is the chi-square divergence"] = 2.0,
-    k: Annotated[int, Ge(2), "samples per datum"] = 5,
+    k: Annotated[int, Ge(2), "samples per datum"] = 3,
     scale: Annotated[
         float | None, "nats taken off every log weight before it is raised; null: the largest of the datum"
     ] = None,

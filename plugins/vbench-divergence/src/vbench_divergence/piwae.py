@@ -32,8 +32,8 @@ class PIWAE(Estimator):
 
     def __init__(
         self,
-        m: Annotated[int, Ge(1), "groups of samples"] = 4,
-        k: Annotated[int, Ge(1), "importance samples of each"] = 4,
+        m: Annotated[int, Ge(1), "groups of samples"] = 2,
+        k: Annotated[int, Ge(1), "importance samples of each"] = 2,
     ) -> None:
         super().__init__()
         self.m, self.k = m, k

@@ -25,8 +25,7 @@ def tvo_reparam(
 
     Unbiased for the K-sample bound, which lies below the importance-weighted bound of the same weights at every draw.
 
-    Source: Masrani, Le & Wood (2019), The Thermodynamic Variational Objective, arXiv:1907.00031 (the objective); Kingma
-    &
-    Welling (2014), Auto-Encoding Variational Bayes, arXiv:1312.6114 (the rule).
+    Source: Masrani, Le & Wood (2019), The Thermodynamic Variational Objective, arXiv:1907.00031 (the objective);
+    Kingma & Welling (2014), Auto-Encoding Variational Bayes, arXiv:1312.6114 (the rule).
     """
     return Pathwise(Thermodynamic(schedule(partitions, first, spacing)), k)

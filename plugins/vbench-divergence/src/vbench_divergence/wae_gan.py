@@ -66,7 +66,7 @@ class WAEGAN(Estimator):
         self.weight, self.cost, self.lr, self.k = weight, cost, lr, k
         layers: list[nn.Module] = []
         for left, right in pairwise([z.size, *hidden, 1]):
-            layers += [nn.Linear(left, right), nn.ReLU()]
+            layers += [nn.Linear(left, right), nn.SiLU()]
         self.discriminator = nn.Sequential(*layers[:-1])
         self.bound = Adversarial(weight, cost, self.discriminator)
 
