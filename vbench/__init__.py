@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vbench.study import run
     from vbench.targets import Wake
     from vbench.types import (
+        Atoms,
         Batch,
         Bound,
         Dataset,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
         Estimator,
         Incompatible,
         Likelihood,
+        Objective,
+        Parts,
         Posterior,
         Prior,
         Refittable,
@@ -67,6 +70,7 @@ _HOMES = {
     "vbench.study": ("run",),
     "vbench.targets": ("Wake",),
     "vbench.types": (
+        "Atoms",
         "Batch",
         "Bound",
         "Dataset",
@@ -78,6 +82,8 @@ _HOMES = {
         "Estimator",
         "Incompatible",
         "Likelihood",
+        "Objective",
+        "Parts",
         "Posterior",
         "Prior",
         "Refittable",
@@ -93,6 +99,7 @@ __all__ = [
     "IWAE",
     "Activation",
     "AnalyticKL",
+    "Atoms",
     "Batch",
     "Bernoulli",
     "BernoulliEncoder",
@@ -114,6 +121,8 @@ __all__ = [
     "Likelihood",
     "Model",
     "NormalMixture",
+    "Objective",
+    "Parts",
     "Pathwise",
     "Posterior",
     "Prior",

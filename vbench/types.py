@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vbench.rng import Rng
 
 __all__ = [
+    "Atoms",
     "Batch",
     "Bound",
     "Dataset",
@@ -26,6 +27,8 @@ __all__ = [
     "Estimator",
     "Incompatible",
     "Likelihood",
+    "Objective",
+    "Parts",
     "Posterior",
     "Prior",
     "Refittable",
@@ -68,6 +71,7 @@ class Trait:
     supports by itself, so a part that works on one kind of latent says, say, ``needs = {Trait.latent("binary")}``.
     """
 
+    POSTERIOR: Final = "posterior"  # there is a q(z | x); the host adds it to every encoder that defines forward
     PATHWISE: Final = "pathwise"  # draws are differentiable in the posterior's parameters
     DENSITY: Final = "density"  # the posterior has log_prob(z)
     NORMALIZED: Final = "normalized"  # and that density integrates to one
@@ -163,7 +167,10 @@ class Likelihood(Protocol):
 
 
 class Encoder(nn.Module):
-    """Makes the posterior of a minibatch. ``z`` is the latent space that decoder and prior are built for."""
+    """Makes the posterior of a minibatch. ``z`` is the latent space that decoder and prior are built for.
+
+    One that does not define ``forward`` has no posterior: it only says which latents are to be generated from.
+    """
 
     z: Space
     offers: frozenset[str] = frozenset()
@@ -239,6 +246,40 @@ class Bound(Protocol):
         ...
 
 
+class Atoms(NamedTuple):
+    """A distribution of latents as weighted points: E[f(z)] is the sum of exp(log_mass) f(z), also when differentiated.
+
+    The discrete latents' states, or nodes of a quadrature that move with the distribution's parameters.
+    """
+
+    z: Tensor  # [S, B, *Z], or [S, 1, *Z] where data share them
+    log_mass: Tensor  # [S, B] or [S, 1]
+    log_prob: Tensor  # [S, B] or [S, 1] log density at the points, nats
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What an estimator ascends where that is no function of log weights (beta-VAE, MMD): an expectation.
+
+    An estimator declares it as its ``bound``. The judge asks for ``expectation`` at distributions that it knows
+    exactly; a ValueError says where it has no exact value. ``linear`` is True where K only averages.
+    """
+
+    @property
+    def kind(self) -> Literal["lower", "upper", "none"]:
+        """On which side of log p(x) it lies."""
+        ...
+
+    @property
+    def linear(self) -> bool:
+        """Whether it is the same for every K."""
+        ...
+
+    def expectation(self, model: Any, batch: Batch, q: Atoms, p: Atoms) -> Tensor:
+        """``[B]``, nats, under the posterior ``q`` and the prior ``p``; its mean over the batch is ascended."""
+        ...
+
+
 class Target(Protocol):
     """What an estimator's gradient estimates where it is that of no bound (reweighted wake-sleep).
 
@@ -251,6 +292,19 @@ class Target(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What an estimator's gradient estimates where each part of the model ascends a bound of its own, at its own K.
+
+    Attributes:
+        encoder, decoder, prior: the bound or objective of that part's gradient, and its K.
+    """
+
+    encoder: tuple[Bound | Objective, int]
+    decoder: tuple[Bound | Objective, int]
+    prior: tuple[Bound | Objective, int]
+
+
 class Estimator(nn.Module):
     """A gradient estimator: anything with these four names and a forward works, this base class only saves typing.
 
@@ -261,8 +315,8 @@ class Estimator(nn.Module):
     k: int = 1
     needs: frozenset[str] = frozenset()
     unbiased: bool = True
-    bound: Bound | None = None  # what it claims to estimate
-    target: Target | None = None  # what its gradient estimates instead, where that is the gradient of no bound
+    bound: Bound | Objective | None = None  # what it claims to estimate
+    target: Target | Parts | None = None  # what its gradient estimates instead, where that is the gradient of no bound
     coupled: bool = False
     lr: float | None = None
 

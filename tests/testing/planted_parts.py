@@ -106,6 +106,18 @@ class BrokenBernoulli(Bernoulli):
         return super().log_prob(x, mask)
 
 
+class SilentEncoder(Encoder):
+    """No posterior, one mistake.
+
+    Source: nobody.
+    """
+
+    def __init__(self, latent: int = 2, how: str = "") -> None:
+        super().__init__()
+        self.z = Space((latent,))
+        self.offers = frozenset({Trait.DENSITY}) if how else frozenset()
+
+
 class BrokenDecoder(Decoder):
     """Bernoulli, one mistake.
 
@@ -156,6 +168,7 @@ PLANTED_PARTS = [
     ("encoder", BrokenEncoder, "wrong log_q", "proper-weight[real-1]"),
     ("encoder", BrokenEncoder, "kl swapped", "kl[real-1]"),
     ("encoder", BrokenEncoder, "offers logits", "offers[real-1]"),
+    ("encoder", SilentEncoder, "offers a density without a posterior", "no-posterior[real-1]"),
     ("prior", BrokenPrior, "divides by exp(log variance) alone", "normalised[real-1]"),
     ("prior", BrokenPrior, "unnormalised", "normalised[real-2]"),
     ("prior", BrokenPrior, "draws too wide", "draws[real-1]"),

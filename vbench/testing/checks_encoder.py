@@ -14,7 +14,7 @@ from vbench.testing.densities import DRAWS, Grid, features, follows, grid, in_ch
 from vbench.testing.partners import batch_of, data_spaces, model_of, randomize, source_check, task
 from vbench.testing.subject import Subject
 from vbench.testing.verdict import Check, Outcome, Verdict
-from vbench.types import Batch, Space, Trait
+from vbench.types import Batch, Encoder, Space, Trait
 
 __all__ = ["encoder_checks"]
 
@@ -37,6 +37,9 @@ def encoder_checks(subject: Subject) -> Iterator[Check]:
     for latent in (1, 2) if subject.has("latent") else (0,):
         given = small | ({"latent": latent} if latent else {})
         encoder = randomize(subject.build(task(x), **given))
+        if type(encoder).forward is Encoder.forward:
+            yield Check(f"no-posterior[{encoder.z.support}-{encoder.z.size}]", lambda e=encoder: _silent(e))  # type: ignore[misc]
+            continue
         model, batch = model_of(x, encoder.z, encoder=encoder), batch_of(x)
         label = f"{encoder.z.support}-{encoder.z.size}"
         names = [("shapes", _shapes), ("offers", _offers)]
@@ -52,6 +55,15 @@ def encoder_checks(subject: Subject) -> Iterator[Check]:
             names.append(("kl", _kl))
         for name, question in names:
             yield Check(f"{name}[{label}]", lambda q=question, m=model, b=batch: q(m, b))  # type: ignore[misc]
+
+
+def _silent(encoder: Any) -> Outcome:
+    """An encoder without a posterior offers nothing of one, and says what the latents are."""
+    if encoder.offers:
+        return Outcome(Verdict.FAIL, f"has no posterior, and offers {', '.join(sorted(encoder.offers))}")
+    if not isinstance(encoder.z, Space):
+        return Outcome(Verdict.FAIL, f"z is {encoder.z!r}, expected a Space")
+    return Outcome(Verdict.PASS, "offers nothing")
 
 
 def _shapes(model: Model, batch: Batch) -> Outcome:
