@@ -1,10 +1,10 @@
 """Who is at work on which cell, so that any number of runs, on any number of machines, share one results folder.
 
-A claim is a file ``claims/<key>.<token>`` made by exclusive link, which works on network file systems where locks do not.
-Its owner changes the file's time every few seconds, by counting and not by the clock; whoever waits for it watches for
-those changes with a monotonic clock of its own. So no two clocks are ever compared, and none may jump. A claim that has
-not changed for ``EXPIRY`` seconds, or whose owner is known to have died on this machine, is taken over by linking the next
-token: of many who try, one succeeds. An owner that was only asleep finds its token gone and keeps no result (fencing).
+A claim is a file ``claims/<key>.<token>`` made by exclusive link, which works on network file systems where locks do
+not. Its owner changes the file's time every few seconds, by counting and not by the clock; whoever waits for it watches
+for those changes with a monotonic clock of its own. So no two clocks are ever compared, and any may jump. A claim that
+has not changed for ``EXPIRY`` seconds, or whose owner is known to have died on this machine, is taken over by linking
+the next token: of many who try, one succeeds. An owner that was only asleep finds its token gone and keeps no result.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import secrets
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -123,9 +124,9 @@ class Claims:
                 return None
         return standing.owner if standing else self.owner
 
-    def path(self, key: str) -> Path:
-        """The file of a claim of ours."""
-        return self._mine[key]
+    def mine(self, key: str) -> tuple[str, str]:
+        """File and nonce of a claim of ours, for :func:`held`."""
+        return str(self._mine[key]), self.owner.nonce
 
     def release(self, key: str) -> None:
         """Let go of a cell; nothing happens where the claim was lost."""
@@ -204,9 +205,9 @@ def _remove(path: Path) -> None:
 
 @functools.cache
 def _place() -> str:
-    words = [socket.gethostname()]
-    with contextlib.suppress(OSError):  # Linux
-        words += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
+    words = [socket.gethostname(), f"{uuid.getnode():x}"]
+    with contextlib.suppress(OSError):  # elsewhere than on Linux these two must do
+        words = [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), str(Path("/proc/self/ns/pid").readlink())]
     return " ".join(words)
 
 
@@ -214,7 +215,8 @@ def _started(pid: int) -> str:
     """When a process began, as a text that another process with its number would not have; empty when it is gone."""
     try:
         # field 22, ticks since the boot; the name before it may hold anything
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
     except OSError:
         import psutil
 

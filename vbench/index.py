@@ -1,8 +1,9 @@
 """What was read from record files before, so that ten thousand of them need not be opened for every look.
 
-``results/<study>/.cache/`` holds two sealed files: ``index.parquet``, the outcome of every attempt beside size and time of
-its file, and ``records.parquet``, the rows of those that count, which names the index that it goes with. Nothing is lost
-with them: a file that the index does not know as it is now is read itself, and both are written again when a run ends.
+``results/<study>/.cache/`` holds two sealed files: ``index.parquet``, the outcome of every attempt beside size and time
+of its file, and ``records.parquet``, the rows of those that count, which names the index that it goes with. Nothing is
+lost with them: a file that the index does not know as it is now is read itself, and both are written again when a run
+ends.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ class Entry(NamedTuple):
     Attributes:
         size, modified: of the file when it was read.
         outcome: as JSON.
-        start, count: where its rows stand among those kept; start is -1 where they are not.
+        start, stop: where its rows stand among those kept; start is -1 where they are not.
     """
 
     size: int
     modified: int
     outcome: str
     start: int
-    count: int
+    stop: int
 
 
 def files(folder: Path, problems: list[tuple[Path, str]]) -> Iterator[File]:
@@ -120,7 +121,7 @@ class Index:
         return len(found) == len(self.entries) and all(map(self.known, found)) and self.rows is not None
 
     def write(self, attempts: Iterable[tuple[File, str, int, int]], rows: pa.Table) -> None:
-        """Keep file, outcome, start and count of every attempt, and the rows of those that count."""
+        """Keep file, outcome, start and stop of every attempt, and the rows of those that count."""
         import pyarrow as pa
 
         lines = [(self._name(file.path), *file[1:], *rest) for file, *rest in attempts]

@@ -16,7 +16,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pandas import DataFrame
 
-__all__ = ["SCHEMA_VERSION", "STATUSES", "Outcome", "Row", "Store", "load"]
+__all__ = ["SCHEMA_VERSION", "STATUSES", "Outcome", "Row", "Store", "load", "wrong"]
 
 STATUSES: Final = ("done", "diverged", "failed", "timeout", "oom", "crashed", "interrupted", "skipped")
 
@@ -108,9 +108,6 @@ class Store:
 
     def commit(self, outcome: Outcome, rows: Iterable[Row] = ()) -> Path:
         """Keep one attempt, durably and whole, under the next free attempt number; returns its file."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         table = _table(self.study, outcome, [_checked(row) for row in rows])
         metadata = {"vbench.schema": str(SCHEMA_VERSION), "vbench.outcome": _text(outcome)}
         names = (f"{outcome.key}.{attempt}.parquet" for attempt in itertools.count())
@@ -120,6 +117,10 @@ class Store:
     def outcomes(self) -> dict[str, Outcome]:
         """The attempt that counts for each key: the latest by the latest code, a done one before one that is not."""
         return {key: attempt.outcome for key, attempt in _best(self._attempts()).items()}
+
+    def names(self) -> list[str]:
+        """The names of all files that are there now."""
+        return [file.path.name for file in files(self.folder / "records", [])]
 
     def attempts(self, key: str) -> list[Outcome]:
         """Every attempt at one cell, the first one first, without a look at other cells."""
@@ -158,8 +159,8 @@ class Store:
             return
         counting = _best(attempts).values()
         pieces = [attempt.rows() for attempt in counting]
-        starts = itertools.accumulate((piece.num_rows for piece in pieces), initial=0)
-        places = {a.file: (start, p.num_rows) for a, start, p in zip(counting, starts, pieces, strict=False)}
+        ends = [0, *itertools.accumulate(piece.num_rows for piece in pieces)]
+        places = {a.file: place for a, place in zip(counting, itertools.pairwise(ends), strict=True)}
         index.write(((a.file, _text(a.outcome), *places.get(a.file, (-1, 0))) for a in attempts), _concat(pieces))
         buffer = io.BytesIO()
         self._cells(attempt.outcome for attempt in counting).to_parquet(buffer, compression="zstd", index=False)
@@ -209,21 +210,21 @@ class _Attempt(NamedTuple):
 
     outcome: Outcome
     file: File
-    index: Index
+    cache: Index
     entry: Entry | None
 
     @property
     def place(self) -> tuple[int, int] | None:
         """Start and stop of its rows among the index's; None where they must be read from its file."""
-        if self.entry is None or self.entry.start < 0 or self.index.rows is None:
+        if self.entry is None or self.entry.start < 0 or self.cache.rows is None:
             return None
-        return self.entry.start, self.entry.start + self.entry.count
+        return self.entry.start, self.entry.stop
 
     def rows(self) -> pa.Table:
         import pyarrow.parquet as pq
 
-        if self.place and self.index.rows is not None:
-            return self.index.rows.slice(self.place[0], self.place[1] - self.place[0])
+        if self.place and self.cache.rows is not None:
+            return self.cache.rows.slice(self.place[0], self.place[1] - self.place[0])
         return pq.ParquetFile(self.file.path).read()
 
 
@@ -249,7 +250,7 @@ def _joined(attempts: Iterable[_Attempt]) -> pa.Table:
             continue
         if rows is not None:
             pieces.append(rows.slice(start, stop - start))
-        rows = attempt.index.rows if place else None
+        rows = attempt.cache.rows if place else None
         start, stop = place or (0, 0)
         if not place:
             pieces.append(attempt.rows())
@@ -316,6 +317,15 @@ def _table(study: str, outcome: Outcome, rows: list[Row]) -> pa.Table:
     same |= {label: outcome.labels.get(label, "") for label in _LABELS}
     columns |= {name: [value] * len(rows) for name, value in same.items()}
     return pa.table({f.name: pa.array(columns[f.name], type=f.type) for f in _schema()})
+
+
+def wrong(row: Row) -> str:
+    """Why a row cannot be recorded; empty where it can."""
+    try:
+        _checked(row)
+    except TypeError as problem:
+        return str(problem)
+    return ""
 
 
 def _checked(row: Row) -> Row:

@@ -22,6 +22,7 @@ __all__ = [
     "DamagedError",
     "StoreError",
     "StrangeError",
+    "leftovers",
     "publish",
     "read",
     "replace",
@@ -171,20 +172,25 @@ def _create(path: Path, data: bytes) -> bool:
     return True
 
 
-def sweep(folder: Path) -> int:
-    """Remove temporary files of dead writers: older than an hour, or their process is gone from this host."""
+def leftovers(folder: Path) -> Iterator[Path]:
+    """Temporary files of dead writers: older than an hour, or their process is gone from this host."""
     import psutil
 
-    removed = 0
     for path in folder.rglob(".*.tmp"):
         host, pid, _ = path.name[1:-4].rsplit(".", 2) if path.name.count(".") > 3 else ("", "", "")
-        try:
-            dead = host == socket.gethostname() and pid.isdigit() and not psutil.pid_exists(int(pid))
+        dead = host == socket.gethostname() and pid.isdigit() and not psutil.pid_exists(int(pid))
+        with contextlib.suppress(FileNotFoundError):  # its writer, or another sweep, was faster
             if dead or time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                path.unlink()
-                removed += 1
-        except FileNotFoundError:
-            continue  # its writer, or another sweep, was faster
+                yield path
+
+
+def sweep(folder: Path) -> int:
+    """Remove them; returns how many."""
+    removed = 0
+    for path in leftovers(folder):
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+            removed += 1
     return removed
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from vbench.batches import Order, TrainingBatches
 from vbench.grid import Train
 from vbench.measure.throughput import Stopwatch
 from vbench.optimizers import OPTIMIZERS, Group
+from vbench.resume import Points
 from vbench.rng import Rng, derive
 
 __all__ = ["Diverged", "train"]
@@ -30,6 +31,7 @@ def train(
     stops: Container[int],
     watch: Stopwatch,
     report: Callable[[int, int], None],
+    points: Points | None = None,
 ) -> Iterator[tuple[int, list[float]]]:
     """Train; pause wherever something is to be measured. What happens at a step is a function of (seed, step).
 
@@ -40,6 +42,7 @@ def train(
         stops: the steps after which to pause.
         watch: runs while training does.
         report: called with (step, steps) now and then.
+        points: where to go on from, and to save where that would be.
 
     Yields:
         (step, the objective at each step since the last stop).
@@ -54,30 +57,44 @@ def train(
     everything = [p for group in groups for p in group.params]
     order = Order(len(data.train), settings.batch, derive("order", seed))
     batches = TrainingBatches(data, steps, derive("data", seed), order, device)
-    bounds: list[float] = []
+    modules = {"model": model, "estimator": estimator}
+    points = points or Points()
+    points.restore(modules, optimizer, everything)
+    bounds = points.bounds
+    if points.step and points.step in stops:  # saved before it was measured there
+        yield points.step, bounds
+        bounds = []
     watch.start()
-    for step in range(steps):
+    points.training = True
+    for step in range(points.step, steps):
         estimate = estimator(model, batches[step], Rng(derive("noise", seed, step), device))
         for parameter in everything:  # a torch optimiser's own way takes five times as long
             parameter.grad = None
         _ascend(estimate.surrogate)
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(everything, settings.clip)
-        optimizer.step()
         bounds.append(float(estimate.value.mean()))
         if not abs(bounds[-1]) < float("inf"):  # also true of NaN
-            raise Diverged(f"step {step + 1}: the objective is {bounds[-1]}{_culprit(model)}")
+            if culprit := _culprit(modules):
+                raise Diverged(f"step {step}{culprit}")
+            raise Diverged(f"step {step + 1}: the objective is {bounds[-1]}")
+        optimizer.step()
         watch.tick()
         if (step + 1) % _REPORTED == 0:
             report(step + 1, steps)
         if step + 1 in stops:
             watch.stop()
-            if culprit := _culprit(model):
+            if culprit := _culprit(modules):
                 raise Diverged(f"step {step + 1}{culprit}")
             report(step + 1, steps)
+        points.keep(step + 1, bounds, modules, optimizer, everything)
+        if step + 1 in stops:
+            points.training = False
             yield step + 1, bounds
             bounds = []
+            points.training = True
             watch.start()
+    points.training = False
     watch.stop()
 
 
@@ -93,9 +110,10 @@ def _ascend(surrogate: Tensor) -> None:
     torch.autograd.backward(surrogate, torch.full_like(surrogate, -1 / surrogate.numel()))
 
 
-def _culprit(model: nn.Module) -> str:
+def _culprit(modules: Mapping[str, nn.Module]) -> str:
     """Names the first parameter that is not finite."""
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
-            return f": parameter {name} is not finite"
+    for owner, module in modules.items():
+        for name, parameter in module.named_parameters():
+            if not parameter.isfinite().all():
+                return f": parameter {name if owner == 'model' else f'{owner}.{name}'} is not finite"
     return ""

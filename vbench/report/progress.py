@@ -29,6 +29,7 @@ class RunProgress:
         self.started = time.monotonic()
         self._fractions: dict[str, float] = {}
         self._bars: dict[str, TaskID] = {}
+        self._others: set[str] = set()
         self._last_line = 0.0
         self._live = Progress(
             TextColumn("{task.description}"),
@@ -62,6 +63,9 @@ class RunProgress:
             self._live.update(self._bars[event.key], completed=event.step, total=event.steps)
         elif event.kind == "ended":
             self._end(event, name)
+        elif event.kind == "waiting" and event.reason not in self._others:
+            self._others.add(event.reason)
+            self.console.print(Text(f"waiting for cells that {event.reason}"), soft_wrap=True)
         self._live.update(self._whole, completed=self.ended, note=self._left())
         self._plain_line(event)
 
