@@ -39,7 +39,7 @@ def _example(text: str) -> str:
     return f"\b\nExample:\n  {text}"
 
 
-class _Bytes(click.ParamType):
+class _Bytes(click.ParamType[int]):
     """``4GiB``, ``500MB`` or bytes."""
 
     name = "size"

@@ -56,7 +56,7 @@ def _python_files(folder: Path) -> Iterator[Path]:
 
 
 def contents(module: str, distribution: str = "") -> list[Path]:
-    """Every file that a plugin could read: of the package that holds ``module`` and whatever else was installed with it.
+    """Every file that a plugin brings: of the package that holds ``module``, and what was installed with it.
 
     Helpers and data files are among them; what Python makes of them (bytecode) is not.
     """
@@ -79,6 +79,7 @@ def digest(module: str, distribution: str = "") -> str:
     return digest_files(contents(module, distribution))
 
 
+@functools.cache
 def relied_on(distribution: str) -> list[metadata.EntryPoint]:
     """The entry points of the other plugins that a distribution requires: their code is part of its own."""
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -68,8 +68,8 @@ def _status(study: Path) -> Text:
     return Text(plain("\n".join(lines)))
 
 
-def _counts(outcomes: Sequence[Outcome] | object) -> str:
-    counts = Counter(outcome.status for outcome in outcomes)  # type: ignore[attr-defined]
+def _counts(outcomes: Iterable[Outcome]) -> str:
+    counts = Counter(outcome.status for outcome in outcomes)
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "nothing finished yet"
 
 
