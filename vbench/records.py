@@ -335,10 +335,15 @@ def _checked(row: Row) -> Row:
         if max(abs(step), abs(n or 0)) >= 2**63:
             raise ValueError("an integer beyond 64 bits")
         "".join((row.split, row.metric, row.part, row.unit)).encode()
-        std_error = None if row.std_error is None else float(row.std_error)
-        return row._replace(step=step, value=float(row.value), std_error=std_error, n=n)
+        std_error = None if row.std_error is None else _float(row.std_error)
+        return row._replace(step=step, value=_float(row.value), std_error=std_error, n=n)
     except (TypeError, ValueError, OverflowError, RuntimeError) as problem:
         raise TypeError(f"metric {row.metric!r} cannot be recorded: {problem}") from problem
+
+
+def _float(value: Any) -> float:
+    detach = getattr(value, "detach", None)  # of a tensor that carries a gradient
+    return float(detach() if detach else value)
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ anew. It lies at ``results/<study>/resume/<key>.safetensors`` until the attempt 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -48,7 +49,7 @@ class Points:
 
     def __init__(
         self,
-        path: Path = Path(),
+        path: Path | None = None,
         every: float = 0.0,
         identity: Mapping[str, Any] | None = None,
         notes: Callable[[], Mapping[str, Any]] = dict,
@@ -65,7 +66,7 @@ class Points:
 
     def load(self) -> Mapping[str, Any] | None:
         """The notes of the point that training goes on from; None where it begins anew."""
-        if not self.every:
+        if self.path is None or not self.every:
             return None
         try:
             data = store.read(self.path)
@@ -111,7 +112,7 @@ class Points:
         """
         if not self._asked and (not self.every or time.monotonic() - self._last < self.every):
             return
-        if self.every:
+        if self.every and self.path:
             self._save(step, bounds, modules, optimizer, parameters)
         if self._asked:
             raise SystemExit(f"stopped by SIGTERM after step {step}")
@@ -123,13 +124,15 @@ class Points:
         notes = {"identity": self.identity, "step": step, "bounds": list(bounds), "notes": self.notes()}
         try:
             metadata = {_NOTES: json.dumps(notes), store.DIGEST_KEY: store.BLANK}
-            store.replace(store.seal(write_tensors(tensors, metadata)), self.path)
+            store.replace(store.seal(write_tensors(tensors, metadata)), self.path)  # type: ignore[arg-type]
         except (OSError, TypeError, ValueError) as problem:  # the attempt itself is none the worse for it
             print(f"vbench: no checkpoint after step {step}: {problem}", file=sys.stderr)
 
     def remove(self) -> None:
         """It is of no use any more."""
-        self.path.unlink(missing_ok=True)
+        if self.path:
+            with contextlib.suppress(OSError):  # the next run, or vbench clean, finds it
+                self.path.unlink()
 
     def heed(self) -> None:
         """In a job's own process, let a request to end wait until the step at hand is done and saved."""

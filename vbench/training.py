@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,8 @@ def train(
     points.training = True
     for step in range(points.step, steps):
         estimate = estimator(model, batches[step], Rng(derive("noise", seed, step), device))
+        if step == points.step:
+            _check(estimate, len(batches[step].x), type(estimator).__name__)
         for parameter in everything:  # a torch optimiser's own way takes five times as long
             parameter.grad = None
         _ascend(estimate.surrogate)
@@ -103,6 +106,25 @@ def _groups(settings: Train, model: nn.Module, estimator: nn.Module) -> list[Gro
     rates = ((model, settings.lr), (estimator, getattr(estimator, "lr", None) or settings.lr))
     groups = [Group([p for p in module.parameters() if p.requires_grad], lr) for module, lr in rates]
     return [group for group in groups if group.params]
+
+
+def _check(estimate: Any, size: int, name: str) -> None:
+    """Tell an estimator's author what it should have returned, rather than where torch stumbles over it.
+
+    Raises:
+        TypeError: it is no estimate of so many data.
+    """
+    for field, shapes in {"value": ([size],), "surrogate": ([size], [])}.items():
+        found = getattr(estimate, field, None)
+        if not isinstance(found, Tensor):
+            kind = type(found if hasattr(estimate, field) else estimate).__name__
+            raise TypeError(f"estimator {name}: expected {field} to be a tensor of an Estimate, not {kind}")
+        if not found.is_floating_point() or list(found.shape) not in shapes:
+            wanted = " or ".join(map(str, shapes))
+            what = f"{list(found.shape)} of {found.dtype}"
+            raise TypeError(f"estimator {name}: expected {field} to be floats of shape {wanted}, not {what}")
+    if not estimate.surrogate.requires_grad:
+        raise TypeError(f"estimator {name}: no gradient flows through its surrogate")
 
 
 def _ascend(surrogate: Tensor) -> None:

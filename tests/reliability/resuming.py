@@ -119,6 +119,8 @@ def _same_identity(points: Points) -> None:
 
     from vbench import store
 
+    if not points.path.exists():
+        return
     data = store.read(points.path)
     size = int.from_bytes(data[:8], "little")
     points.identity = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["vbench.notes"])["identity"]

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from vbench.execute.logs import plain
+
 __all__ = ["RunProgress"]
 
 
@@ -75,7 +77,7 @@ class RunProgress:
         if event.key in self._bars:
             self._live.remove_task(self._bars.pop(event.key))
         if event.status not in ("done", "skipped"):
-            self.console.print(Text(f"{event.status}: {name}: {event.reason}"), soft_wrap=True)
+            self.console.print(Text(plain(f"{event.status}: {name}: {event.reason}")), soft_wrap=True)
 
     def _left(self) -> str:
         """Time left, from the share of all work done so far."""
