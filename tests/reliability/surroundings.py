@@ -19,6 +19,8 @@ from tests.reliability.keeping import outcome, rows
 from vbench import store
 from vbench.cli import main
 from vbench.execute.logs import CappedLog, plain
+from vbench.grid import GridError, read_grid
+from vbench.listing import load_catalogue
 from vbench.records import Outcome, Store, load
 from vbench.report import upkeep
 
@@ -79,6 +81,7 @@ def explosion(folder: Path) -> None:
     }
     path = folder / "grid.yaml"
     path.write_text(json.dumps(grid))
+    load_catalogue()  # else the first call would make it
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vbench.cli._plan", lambda *args, **options: pytest.fail("planned"))
         patch.setattr("vbench.report.console.run", lambda *args, **options: pytest.fail("run"))
@@ -144,9 +147,6 @@ HOSTILE = ("..", "../x", "a/b", "/etc/passwd", "a\0b", "CON:", "x" * 300, "", ".
 @fault("F32", {"any text is a key": instead("vbench.records._KEY", re.compile(r".*", re.DOTALL))})
 def names_and_paths(folder: Path) -> None:
     """No name of a study or key of a cell leads out of its folder; a folder that is a link is not followed."""
-    from vbench.grid import GridError, read_grid
-    from vbench.listing import load_catalogue
-
     for name in HOSTILE:
         with pytest.raises(ValueError, match="a cell's key"):
             Outcome(name, "done", "", {}, 0)

@@ -39,9 +39,11 @@ class CappedLog:
     def write(self, data: bytes) -> None:
         """Append; past the limit, the middle goes."""
         data = _ESCAPE.sub(b"", self._held + data)
-        begun = data.rfind(b"\x1b", max(0, len(data) - _LONGEST))
+        begun = data.find(b"\x1b", max(0, len(data) - _LONGEST))
         data, self._held = (data, b"") if begun < 0 else (data[:begun], data[begun:])
-        data = data.translate(None, _CONTROLS)
+        self._write(data.translate(None, _CONTROLS))
+
+    def _write(self, data: bytes) -> None:
         with contextlib.suppress(OSError):
             if self._file.tell() + len(data) > self._limit:
                 self._drop_middle()
@@ -58,4 +60,5 @@ class CappedLog:
 
     def close(self) -> None:
         """No more is coming."""
+        self._write(self._held.translate(None, _CONTROLS))
         self._file.close()
