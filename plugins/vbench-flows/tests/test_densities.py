@@ -38,7 +38,7 @@ def test_posterior_integrates_to_one(name):
 
 @pytest.mark.parametrize("name", PRIORS)
 def test_prior_integrates_to_one(name):
-    torch.testing.assert_close(mass(prior(name)(None, None)), torch.ones(3, dtype=torch.float64), atol=1e-3, rtol=0)
+    torch.testing.assert_close(mass(prior(name)(None, None)), torch.ones(3, dtype=torch.float64), atol=5e-3, rtol=0)
 
 
 @pytest.mark.parametrize("name", MOVES)
