@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from vbench.measure.throughput import Stopwatch
 from vbench.optimizers import OPTIMIZERS, Group
 from vbench.resume import Points
 from vbench.rng import Rng, derive
+from vbench.types import Dataset, Incompatible
 
 __all__ = ["Diverged", "train"]
 
@@ -50,14 +51,25 @@ def train(
 
     Raises:
         Diverged: the objective, or at a stop a parameter, is not finite.
+        Incompatible: an inner loop over a part that has nothing to train, or is all that has.
     """
     model, estimator, data = built.model, built.estimator, built.data
     steps, device = settings.steps, watch.device
     groups = _groups(settings, model, estimator)
     optimizer = OPTIMIZERS[settings.optimizer](groups)
     everything = [p for group in groups for p in group.params]
+
+    def pull(surrogate: Tensor, inputs: Sequence[nn.Parameter] | None = None) -> None:
+        for parameter in everything:  # a torch optimiser's own way takes five times as long
+            parameter.grad = None
+        _ascend(surrogate, inputs)
+        if settings.clip is not None:
+            nn.utils.clip_grad_norm_(everything, settings.clip)
+
     order = Order(len(data.train), settings.batch, derive("order", seed))
     batches = TrainingBatches(data, steps, derive("data", seed), order, device)
+    alone, rest = _divided(settings, model, estimator)
+    others = _others(settings, data, seed, device)
     modules = {"model": model, "estimator": estimator}
     points = points or Points()
     points.restore(modules, optimizer, everything)
@@ -68,14 +80,15 @@ def train(
     watch.start()
     points.training = True
     for step in range(points.step, steps):
+        looped = settings.inner if step < settings.looped else None
+        for inner in range(looped.steps if looped else 0):
+            batch = others[step * looped.steps + inner] if others else batches[step]  # type: ignore[union-attr]
+            pull(estimator(model, batch, Rng(derive("inner noise", seed, step, inner), device)).surrogate, alone)
+            optimizer.step()
         estimate = estimator(model, batches[step], Rng(derive("noise", seed, step), device))
         if step == points.step:
             _check(estimate, len(batches[step].x), type(estimator).__name__)
-        for parameter in everything:  # a torch optimiser's own way takes five times as long
-            parameter.grad = None
-        _ascend(estimate.surrogate)
-        if settings.clip is not None:
-            nn.utils.clip_grad_norm_(everything, settings.clip)
+        pull(estimate.surrogate, rest if looped else None)
         bounds.append(float(estimate.value.mean()))
         if not abs(bounds[-1]) < float("inf"):  # also true of NaN
             if culprit := _culprit(modules):
@@ -108,6 +121,35 @@ def _groups(settings: Train, model: nn.Module, estimator: nn.Module) -> list[Gro
     return [group for group in groups if group.params]
 
 
+def _divided(
+    settings: Train, model: nn.Module, estimator: nn.Module
+) -> tuple[list[nn.Parameter] | None, list[nn.Parameter] | None]:
+    """What an inner loop moves, and what the step after it does; what the estimator adapts moves in both."""
+    if settings.inner is None:
+        return None, None
+    own = set(model.get_submodule(settings.inner.part).parameters())
+    parts = [[p for p in model.parameters() if p.requires_grad and (p in own) is inside] for inside in (True, False)]
+    for found, which in zip(parts, ("the", "all but the"), strict=True):
+        if not found:
+            part = settings.inner.part
+            raise Incompatible(f"train.inner loops over the {part}, and {which} {part} has nothing to train")
+    adapted = [p for p in estimator.parameters() if p.requires_grad]
+    return parts[0] + adapted, parts[1] + adapted
+
+
+def _others(settings: Train, data: Dataset, seed: int, device: torch.device) -> TrainingBatches | None:
+    """Fresh batches for inner loops, as many as they have steps; None where they stay on the step's own."""
+    if settings.inner is None or settings.inner.batches == "same":
+        return None
+    order = Order(len(data.train), settings.batch, derive("inner order", seed))
+    return TrainingBatches(data, settings.steps * settings.inner.steps, derive("inner data", seed), order, device)
+
+
+def _ascend(surrogate: Tensor, inputs: Sequence[nn.Parameter] | None) -> None:
+    """Gradients of minus the surrogate's mean, so that descending them ascends it; in ``inputs`` alone, or in all."""
+    torch.autograd.backward(surrogate, torch.full_like(surrogate, -1 / surrogate.numel()), inputs=inputs)
+
+
 def _check(estimate: Any, size: int, name: str) -> None:
     """Tell an estimator's author what it should have returned, rather than where torch stumbles over it.
 
@@ -125,11 +167,6 @@ def _check(estimate: Any, size: int, name: str) -> None:
             raise TypeError(f"estimator {name}: expected {field} to be floats of shape {wanted}, not {what}")
     if not estimate.surrogate.requires_grad:
         raise TypeError(f"estimator {name}: no gradient flows through its surrogate")
-
-
-def _ascend(surrogate: Tensor) -> None:
-    """Gradients of minus the surrogate's mean, so that descending them ascends it."""
-    torch.autograd.backward(surrogate, torch.full_like(surrogate, -1 / surrogate.numel()))
 
 
 def _culprit(modules: Mapping[str, nn.Module]) -> str:
