@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vbench.assemble import build
     from vbench.bounds import ELBO, IWAE, Renyi
+    from vbench.builtin.encoders.gaussian import GaussianEncoder
+    from vbench.builtin.nets import Activation
     from vbench.estimators.controls import LearnedBaseline, LeaveOneOut, Zero
     from vbench.estimators.doubly import DoublyReparameterized
     from vbench.estimators.pathwise import AnalyticKL, Pathwise
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "vbench.bounds": ("ELBO", "IWAE", "Renyi"),
     "vbench.assemble": ("build",),
+    "vbench.builtin.encoders.gaussian": ("GaussianEncoder",),
+    "vbench.builtin.nets": ("Activation",),
     "vbench.estimators.controls": ("LearnedBaseline", "LeaveOneOut", "Zero"),
     "vbench.estimators.doubly": ("DoublyReparameterized",),
     "vbench.estimators.pathwise": ("AnalyticKL", "Pathwise"),
@@ -83,6 +87,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "ELBO",
     "IWAE",
+    "Activation",
     "AnalyticKL",
     "Batch",
     "Bernoulli",
@@ -97,6 +102,7 @@ __all__ = [
     "Encoder",
     "Estimate",
     "Estimator",
+    "GaussianEncoder",
     "Incompatible",
     "LearnedBaseline",
     "LeaveOneOut",
