@@ -1,6 +1,7 @@
 """Gradients at the end of a chain, against the chain's transition operator on a line; and invariance."""
 
 import functools
+import itertools
 
 import pytest
 import torch
@@ -98,7 +99,7 @@ def estimator(steps=1, **parameters):
     return HMCDLGM(steps=steps, leapfrog=1, step=STEP, **parameters).double()
 
 
-def worst(made, targets, times=8000):
+def worst(made, targets, times=4000):
     """Largest deviation from the exact gradients in standard errors, by part."""
     parts, _ = row_gradients(models.line(), made, BATCH, times, 5)
     found = {}
@@ -116,26 +117,25 @@ def test_each_part_has_the_gradient_that_is_claimed(steps):
 
 
 def test_two_chains_are_averaged():
-    found = worst(estimator(2, k=2), expected(2) | {"encoder": elbo_gradient()}, 4000)
+    found = worst(estimator(2, k=2), expected(2) | {"encoder": elbo_gradient()}, 2000)
     assert max(found.values()) < 5
 
 
 def test_the_bias_falls_with_the_length_of_the_chain():
-    truth = evidence()
-    bias = {
-        part: [float((expected(steps)[part] - truth[part]).norm() / truth[part].norm()) for steps in (0, 1, 2, 4, 8)]
-        for part in truth
-    }
-    for part in bias:
-        assert all(later < 0.8 * sooner for sooner, later in zip(bias[part], bias[part][1:], strict=False)), bias
-        assert bias[part][0] > 0.1
-        assert bias[part][-1] < 0.05 * bias[part][0]
+    truth, lengths = evidence(), (0, 1, 2, 4, 8, 16, 32, 64)
+    for part in truth:
+        bias = [float((expected(n)[part] - truth[part]).norm() / truth[part].norm()) for n in lengths]
+        assert all(later < 0.9 * sooner for sooner, later in itertools.pairwise(bias)), bias
+        assert bias[0] > 0.1
+        assert bias[-1] < 0.02 * bias[0], bias
 
 
 def test_the_operator_leaves_the_posterior_alone():
     log_joint = models.line().log_joint(BATCH, LINE[:, None, None].expand(-1, B, 1)).detach()
     mass = log_joint.softmax(0)
-    assert (torch.einsum("bst,sb->tb", operators(), mass) - mass).abs().sum(0).max() < 2e-3
+    moved = torch.einsum("bst,sb->tb", operators(), mass)
+    powers = torch.stack([LINE**n for n in range(5)])
+    assert (powers @ (moved - mass)).abs().max() < 2e-3 * (powers @ mass).abs().max()
 
 
 def test_acceptance_is_told():
@@ -224,7 +224,7 @@ def wild(size, leapfrog=2):
     return made
 
 
-def drift(kernel, n=40000):
+def drift(kernel, n=20000):
     """How far one transition moves means of the stationary law, in standard errors of the paired differences."""
     at = field(mixture)
     z = sample_mixture(n)[:, None]
@@ -267,7 +267,7 @@ def test_twin_that_runs_one_way_only_moves_it():
             u = super().uniform(*shape, dtype=dtype)
             return u * 0.5 if self._count == 2 else u
 
-    at, z = field(mixture), sample_mixture(40000)[:, None]
+    at, z = field(mixture), sample_mixture(20000)[:, None]
     with torch.no_grad():
         move = wild(2)(at, at(z), OneWay(6))
     change = (move.point.z - z).flatten(0, 1)
@@ -311,26 +311,26 @@ def test_l2hmc_learns_to_move():
     torch.manual_seed(0)
     variances = torch.tensor([100.0, 0.01], dtype=torch.float64)
     at = field(lambda z: -0.5 * (z.square() / variances).sum(-1))
-    kernel = L2HMCKernel(2, 5, 0.1, 10, 1.0).double()
-    optimizer = torch.optim.Adam(kernel.parameters(), 3e-3)
+    kernel = L2HMCKernel(2, 3, 0.1, 10, 1.0).double()
+    optimizer = torch.optim.Adam(kernel.parameters(), 1e-2)
     point = at(torch.randn(100, 1, 2, dtype=torch.float64) * variances.sqrt())
     gains = []
-    for key in range(150):
+    for key in range(100):
         move = kernel(at, point, Rng(key))
         optimizer.zero_grad()
         (-kernel.objective(point, move).mean()).backward()
         optimizer.step()
         distance = (move.proposal.point.z - point.z).square().sum(-1)
-        gains.append(float((distance * move.acceptance).mean()))
+        gains.append(float((distance * move.acceptance).mean().detach()))
         point = move.point
     assert sum(gains[-20:]) > 2 * sum(gains[:20])
 
 
 def test_under_vmap_and_frozen():
-    made = estimator(2)
+    made, model = estimator(2), frozen(models.line())
 
     def value(key):
-        return made(frozen(models.line()), BATCH, Rng(key)).surrogate
+        return made(model, BATCH, Rng(key)).surrogate
 
     keys = torch.arange(3)
     together = vmap(value, randomness="error")(keys)

@@ -35,7 +35,7 @@ def test_what_goes_and_what_does_not(name):
         estimate.surrogate.mean().backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in made.model.parameters())
     for estimator in ("stl", "dreg", "reinforce", "rloo[k=2]"):
-        with pytest.raises(Incompatible, match="needs .*density.* which is not offered by"):
+        with pytest.raises(Incompatible, match=r"needs .*density.* which is not offered by"):
             cell(name, estimator)
 
 
@@ -54,7 +54,7 @@ def test_bounds_are_ordered(factory, around):
     log_joint = model.log_joint(BATCH, line).detach()
     evidence = (log_joint.logsumexp(0) + (line[1, 0, 0] - line[0, 0, 0]).log()).mean()
     values = [
-        torch.stack([Pathwise(bound, 8)(model, BATCH, Rng(key)).value for key in range(150)]).mean()
+        torch.stack([Pathwise(bound, 8)(model, BATCH, Rng(key)).value for key in range(60)]).mean()
         for bound in (ELBO(), Renyi(0.5), IWAE())
     ]
     assert values[0] < values[1] < values[2] < evidence
@@ -116,13 +116,13 @@ class _Call(torch.nn.Module):
 def test_gradient_variance_is_measured(name):
     made = cell(name, "reparam")
     batch = Batch((made.data.train[:5] > 127).float(), torch.arange(5))
-    moments = gradient_moments(made.model, made.estimator, batch, draws=64)
-    by_loop = gradient_moments(made.model, made.estimator, batch, draws=64, method="loop")
+    moments = gradient_moments(made.model, made.estimator, batch, draws=40)
+    by_loop = gradient_moments(made.model, made.estimator, batch, draws=40, method="loop")
     for part in ("encoder", "decoder"):
         ratio = moments.variance[part] / by_loop.variance[part]
         assert 0.5 < ratio < 2
 
 
 def test_a_step_beyond_its_limit_is_refused():
-    with pytest.raises(ValueError, match="step must be below max_step, not 0.6 and 0.5"):
+    with pytest.raises(ValueError, match=r"step must be below max_step, not 0\.6 and 0\.5"):
         HVAE(models.X, step=0.6)
