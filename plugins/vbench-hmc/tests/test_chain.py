@@ -315,7 +315,7 @@ def test_l2hmc_learns_to_move():
     optimizer = torch.optim.Adam(kernel.parameters(), 1e-2)
     point = at(torch.randn(100, 1, 2, dtype=torch.float64) * variances.sqrt())
     gains = []
-    for key in range(100):
+    for key in range(60):
         move = kernel(at, point, Rng(key))
         optimizer.zero_grad()
         (-kernel.objective(point, move).mean()).backward()

@@ -174,7 +174,7 @@ def test_draws_give_it_on_average(name, around, rule):
     model, value, exact = truth(name, around, rule)
     estimator = Pathwise(ELBO(), 100)
     values, drawn = [], {part: [] for part in exact}
-    for key in range(150):
+    for key in range(100):
         made = estimator(model, BATCH, Rng(key))
         values.append(made.value)
         for part, gradient in by_part(model, made.surrogate).items():
