@@ -246,6 +246,7 @@ def check(names: tuple[str, ...], plugin: str | None, everything: bool, as_json:
     type=click.FloatRange(0, min_open=True),
     help="Of equivalence: a fraction for ratios, else in the metric's unit.  [default: 0.1 for ratios]",
 )
+@click.option("--tuned", is_flag=True, help="Each at the training setting that validation data chose.")
 @click.option("--json", "form", flag_value="json", help="For scripts: JSON on standard output.")
 @click.option("--csv", "form", flag_value="csv", help="Every column, as CSV.")
 @click.option("--latex", "form", flag_value="latex", help="A booktabs table.")

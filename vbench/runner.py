@@ -16,7 +16,7 @@ from torch import nn
 
 from vbench import checkpoints
 from vbench.assemble import Built, build_choices
-from vbench.grid import Cell, cell_from_spec
+from vbench.grid import Cell, Gradients, cell_from_spec
 from vbench.measure.schedule import evaluate, measure_gradients, missing
 from vbench.measure.throughput import Stopwatch
 from vbench.provenance import environment, provenance
@@ -84,6 +84,7 @@ class _Attempt:
     cell: Cell
     rows: list[Row] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    missed: set[str] = field(default_factory=set)
     started: str = field(default_factory=now)
     clock: float = field(default_factory=time.perf_counter)
 
@@ -134,6 +135,8 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
     model, estimator, data = built.model.to(device), built.estimator.to(device), built.data
     steps = cell.train.steps
     stops = frozenset(cell.measure.steps(steps))
+    if this.assignment.role == "reference" and cell.measure.gradients:
+        stops = frozenset(cell.measure.gradients.checkpoints)
     this.facts |= {
         "bound": repr(estimator.bound) if getattr(estimator, "bound", None) else "",
         "target": repr(estimator.target) if getattr(estimator, "target", None) else "",
@@ -158,7 +161,7 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         with _evaluating(model, estimator):
             this.rows += evaluate(built, cell, step, last=step == steps, device=device)
         if cell.measure.gradients and cell.measure.gradients.at == "own":
-            this.rows += measure_gradients(built, cell, step, device)
+            this.rows += measure_gradients(built, cell, step, device, this.missed)
     this.facts |= {
         "evaluations": steps * min(cell.train.batch, len(data.train)) * this.facts["evaluations_per_step"],
         "backward_passes": steps,
@@ -166,7 +169,8 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
     if this.assignment.role == "cell":
         this.rows += [Row(steps, "train", *m) for m in watch.measurements(cell.train.batch)]
         if cell.measure.gradients and cell.measure.gradients.at == "shared":
-            _measure_at_reference(this, device)
+            _measure_at_reference(this, device, report)
+    this.facts["skipped_measures"] = "; ".join(filter(None, [this.facts["skipped_measures"], *sorted(this.missed)]))
 
 
 @contextlib.contextmanager
@@ -186,20 +190,22 @@ def _mean(values: list[float]) -> tuple[float, float | None]:
     return float(tensor.mean()), error
 
 
-def _measure_at_reference(this: _Attempt, device: torch.device) -> None:
+def _measure_at_reference(this: _Attempt, device: torch.device, report: Report) -> None:
     """Gradients at the frozen checkpoints of the reference run, with a fresh estimator warmed up at each."""
-    wanted = {0, *this.cell.measure.steps(this.cell.train.steps)}
+    settings: Gradients = this.cell.measure.gradients  # type: ignore[assignment]
+    wanted = set(settings.checkpoints)
     found = (
         checkpoints.load(Path(this.assignment.study), this.assignment.reference) if this.assignment.reference else ()
     )
-    for step, tensors in found:
+    for number, (step, tensors) in enumerate(found, 1):
         built = build_choices(this.cell.choices(), this.cell.seed)
         built.model.load_state_dict(tensors)
         built.model.to(device)
         built.estimator.to(device)
-        this.rows += measure_gradients(built, this.cell, step, device, warm_up=True)
+        this.rows += measure_gradients(built, this.cell, step, device, this.missed, warm_up=True)
         wanted.discard(step)
+        if not this.cell.train.steps:  # else the steps of training are what is told
+            report(number, len(settings.checkpoints))
     if wanted:
         which = "fits these parts" if not this.assignment.reference else f"left checkpoints at {sorted(wanted)}"
-        skipped = [this.facts["skipped_measures"], f"gradients at shared checkpoints: no reference run {which}"]
-        this.facts["skipped_measures"] = "; ".join(filter(None, skipped))
+        this.missed.add(f"gradients at shared checkpoints: no reference run {which}")

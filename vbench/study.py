@@ -13,7 +13,7 @@ from typing import Any, Literal
 from vbench.assemble import build_choices, load_dataset
 from vbench.catalogue import Catalogue
 from vbench.execute.local import Event, Executor, Job
-from vbench.grid import Cell, Choice, Grid, GridError, Measure, parse_choice, read_grid
+from vbench.grid import Cell, Choice, Gradients, Grid, GridError, Measure, Reference, parse_choice, read_grid
 from vbench.listing import load_catalogue
 from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
@@ -130,10 +130,11 @@ class _Planner:
         gradients = cell.measure.gradients
         if gradients is None or gradients.at != "shared":
             return None
-        for text in [gradients.reference] if gradients.reference else REFERENCES:
+        wanted = gradients.reference or Reference()
+        left = Measure(gradients=Gradients(at="shared", checkpoints=gradients.checkpoints))
+        for text in [wanted.estimator] if wanted.estimator else REFERENCES:
             choice = parse_choice(text, "estimator", self.catalogue, "measure.gradients.reference")
-            frozen = Measure(every=cell.measure.every)
-            run = replace(cell, estimator=choice, train=self.grid.trains[0], measure=frozen)
+            run = replace(cell, estimator=choice, train=wanted.train, measure=left, swept=())
             if not self.obstacle(tuple(run.choices().values())):
                 return Planned(run, run.key(digest, role="reference"), "run")
         return None

@@ -1,11 +1,22 @@
 """Defaults and limits of ``train`` and ``measure``."""
 
+import itertools
+
 import pytest
 from pydantic import ValidationError
 
 from tests.grid.fake_catalogue import CATALOGUE
 from vbench.grid.positions import GridError, Problems, from_python
-from vbench.grid.settings import Gradients, LogLikelihood, Measure, Train, read_measure, read_trains
+from vbench.grid.settings import (
+    Gradients,
+    LogLikelihood,
+    Measure,
+    Reference,
+    Train,
+    log_spaced,
+    read_measure,
+    read_trains,
+)
 
 
 def trains(tree):
@@ -15,9 +26,9 @@ def trains(tree):
     return found
 
 
-def measure(tree, *trains):
+def measure(tree, *trains, swept=()):
     problems = Problems()
-    found = read_measure(from_python(tree, "", problems), CATALOGUE, "measure", problems)
+    found = read_measure(from_python(tree, "", problems), CATALOGUE, "measure", problems, trains, swept)
     problems.finish()
     return found
 
@@ -76,7 +87,7 @@ def test_sweep_is_crossed_and_named_in_the_order_of_the_fields():
 @pytest.mark.parametrize(
     ("model", "values"),
     [
-        (Train, {"steps": 0}),
+        (Train, {"steps": -1}),
         (Train, {"steps": True}),
         (Train, {"steps": "5"}),
         (Train, {"steps": 5.0}),
@@ -126,16 +137,83 @@ def test_steps(every, last, steps):
     assert Measure(every=every).steps(last) == steps
 
 
+def shared(tree, *trains, swept=(), every=None):
+    return measure({"every": every, "gradients": {"at": "shared", **tree}}, *trains, swept=swept).gradients
+
+
 def test_reference_is_written_out_in_full():
-    for text in ("iwae", "iwae[k=5]", "iwae[ k = 5 ]"):
-        found = measure({"gradients": {"at": "shared", "reference": text}})
-        assert found.gradients.reference == "iwae[k=5,beta=1.0,learned=false]"
-    assert measure({"gradients": {"at": "shared"}}).gradients.reference is None
+    for text in ("iwae", "iwae[k=5]", "iwae[ k = 5 ]", {"estimator": "iwae"}, {"estimator": "iwae", "steps": 1000}):
+        assert shared({"reference": text}).reference == Reference(estimator="iwae[k=5,beta=1.0,learned=false]")
+    assert shared({}).reference == Reference()
+    assert measure({"gradients": {}}).gradients.reference is None
 
 
-def test_reference_only_where_it_is_shared():
-    with pytest.raises(GridError, match=r"\Ameasure\.gradients\.reference: only with at: shared\Z"):
-        measure({"gradients": {"reference": "iwae"}})
+def test_a_reference_is_trained_as_the_grid_is():
+    """What the grid sweeps does not reach it: one reference, whatever is swept, filtered or put first."""
+    fast, slow = Train(steps=70, lr=0.3, batch=7), Train(steps=70, lr=0.1, batch=7)
+    for trains in ((fast, slow), (slow, fast), (slow,)):
+        assert shared({}, *trains, swept=("lr",)).reference == Reference(steps=70, lr=1e-3, batch=7)
+    assert shared({}, fast).reference == Reference(steps=70, lr=0.3, batch=7)
+    assert shared({"reference": {"steps": 9, "lr": 1}}, fast).reference == Reference(steps=9, lr=1.0, batch=7)
+
+
+def test_all_are_measured_on_batches_of_one_size():
+    assert shared({}, Train(batch=7)).batch == 7
+    assert shared({}, Train(batch=7), Train(batch=8), swept=("batch",)).batch == 100
+    assert shared({"reference": {"batch": 5}}, Train(batch=7)).batch == 5
+    assert shared({"batch": 3}, Train(batch=7)).batch == 3
+    assert measure({"gradients": {}}, Train(batch=7)).gradients.batch is None
+
+
+@pytest.mark.parametrize(
+    ("written", "every", "steps"),
+    [
+        (None, None, (0, 1000)),
+        (None, 400, (0, 400, 800, 1000)),
+        (2, 400, (0, 1000)),
+        (5, None, (0, 5, 31, 177, 1000)),
+        ([30, 3, 30], 400, (0, 3, 30, 1000)),
+        ([0, 1000], None, (0, 1000)),
+        ([], None, (0, 1000)),
+    ],
+)
+def test_checkpoints_have_the_ends_among_them(written, every, steps):
+    assert shared({"checkpoints": written}, every=every).checkpoints == steps
+
+
+@pytest.mark.parametrize("last", [0, 1, 7, 1000, 10**6, 10**9])
+@pytest.mark.parametrize("count", [2, 3, 10, 50])
+def test_log_spaced_steps(count, last):
+    steps = log_spaced(count, last)
+    assert (steps[0], steps[-1]) == (0, last)
+    assert len(steps) <= min(count, last + 1)
+    assert list(steps) == sorted(set(steps))
+    grown = [(b + 1) / (a + 1) for a, b in itertools.pairwise(steps) if a > 100]
+    assert not grown or max(grown) / min(grown) < 1.02
+
+
+def test_what_checkpoints_cannot_be():
+    for tree, text in [
+        ({"checkpoints": [3, 1001]}, "measure.gradients.checkpoints: 1001 is beyond the reference's last step, 1000"),
+        ({"checkpoints": 1}, "measure.gradients.checkpoints: expected an integer >= 2 or a list, each"),
+        ({"checkpoints": [-1]}, "measure.gradients.checkpoints: expected an integer >= 2 or a list, each"),
+        ({"reference": {"stepz": 3}}, "measure.gradients.reference.stepz: unknown key (did you mean 'steps'?)"),
+        ({"reference": "iwa"}, "measure.gradients.reference: unknown estimator 'iwa' (did you mean 'iwae'?)"),
+        ({"reference": {"estimator": "iwa"}}, "measure.gradients.reference.estimator: unknown estimator 'iwa'"),
+        ({"reference": ["iwae"]}, "measure.gradients.reference: expected a mapping of"),
+        ({"reference": {"lr": 0}}, "measure.gradients.reference.lr: expected a number > 0"),
+    ]:
+        with pytest.raises(GridError) as caught:
+            shared(tree)
+        (line,) = caught.value.lines
+        assert line.startswith(text)
+
+
+@pytest.mark.parametrize(("name", "value"), [("reference", "iwae"), ("checkpoints", 5), ("checkpoints", [5])])
+def test_only_where_it_is_shared(name, value):
+    with pytest.raises(GridError, match=rf"\Ameasure\.gradients\.{name}: only with at: shared\Z"):
+        measure({"gradients": {name: value}})
+    assert measure({"gradients": {name: None}}).gradients == Gradients()
 
 
 def test_every_beyond_the_training_is_its_last_step():

@@ -89,7 +89,7 @@ def cell_from_spec(spec: Mapping[str, Any], labels: Mapping[str, str]) -> Cell:
         **choices,
         seed=spec["seed"],
         train=Train.model_validate(spec["train"]),
-        measure=Measure.model_validate(spec["measure"]),
+        measure=Measure.model_validate_json(canonical(spec["measure"])),  # JSON: a list for a tuple, nothing else
         swept=tuple(swept),
     )
 

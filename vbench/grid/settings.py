@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_type_hints
 
 from annotated_types import Ge, Gt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from vbench.catalogue import Catalogue, Parameter
 from vbench.grid.choices import parameter_of, read_choices
-from vbench.grid.positions import Node, Place, Problems
+from vbench.grid.positions import Node, Problems
 from vbench.grid.values import read_values
 
-__all__ = ["Gradients", "LogLikelihood", "Measure", "Train", "read_measure", "read_trains"]
+__all__ = [
+    "EXACT_TARGETS",
+    "Gradients",
+    "LogLikelihood",
+    "Measure",
+    "Reference",
+    "Train",
+    "log_spaced",
+    "read_measure",
+    "read_trains",
+]
 
 
 class _Settings(BaseModel):
@@ -22,29 +32,60 @@ class _Settings(BaseModel):
 
 
 class Train(_Settings):
-    """How a cell is trained."""
+    """How a cell is trained.
 
-    steps: Annotated[int, Ge(1), "optimiser steps"] = 1000
+    Attributes:
+        steps: 0 trains nothing: gradients are measured at the reference's checkpoints, and nothing else.
+    """
+
+    steps: Annotated[int, Ge(0), "optimiser steps"] = 1000
     batch: Annotated[int, Ge(1), "data per step"] = 100
     optimizer: Literal["adam", "sgd", "rmsprop", "adamw"] = "adam"
     lr: Annotated[float, Gt(0), "learning rate"] = 1e-3
     clip: Annotated[float, Gt(0), "global gradient norm to clip at"] | None = None
 
 
+class Reference(Train):
+    """How the run is trained at whose frozen parameters every estimator is measured.
+
+    Attributes:
+        estimator: written out in full; None for the host's choice.
+    """
+
+    estimator: Annotated[str, "estimator of the reference run"] | None = None
+
+    @property
+    def train(self) -> Train:
+        """The same without the estimator."""
+        return Train(**self.model_dump(exclude={"estimator"}))
+
+
 class Gradients(_Settings):
     """How gradient variance is measured.
 
     Attributes:
-        batch: None for the training batch size.
-        reference: the estimator of the reference run, written out in full; None for the host's choice.
+        batch: None for the cell's training batch size.
+        reference, checkpoints: of ``at: shared``: the run, and its steps to measure at, in order; what is read has
+            initialisation and the last step among them.
+        target: what bias and error are to: ``evidence``, ``bound`` (each estimator's own), or the expectation of an
+            estimator, written out in full; None for no such measure.
+        target_draws: of that estimator, where no exact answer is known.
     """
 
     draws: Annotated[int, Ge(2), "gradient draws per batch"] = 100
     batches: Annotated[int, Ge(1), "fixed batches"] = 4
     batch: Annotated[int, Ge(1), "data per batch"] | None = None
     at: Literal["shared", "own"] = "own"
-    reference: Annotated[str, "estimator of the reference run"] | None = None
+    reference: Reference | None = None
+    checkpoints: tuple[int, ...] = ()
     warmup: Annotated[int, Ge(0), "steps that an adaptive control gets on other batches"] = 200
+    target: Annotated[str, "evidence, bound, or an estimator"] | None = None
+    target_draws: Annotated[int, Ge(2), "gradient draws of the target per batch"] | None = None
+
+    @model_serializer(mode="wrap")
+    def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # what came later stands in a spec only where it says something: keys of older results stay
+        return {name: value for name, value in dump(self).items() if name not in _LATER or value}
 
 
 class LogLikelihood(_Settings):
@@ -77,18 +118,39 @@ class Measure(_Settings):
         return (*range(self.every, last, self.every), last) if self.every else (last,)
 
 
+def log_spaced(count: int, last: int) -> tuple[int, ...]:
+    """Initialisation, the last step, and steps between them by which s + 1 grows by one factor.
+
+    >>> log_spaced(5, 1000)
+    (0, 5, 31, 177, 1000)
+    """
+    return tuple(sorted({round((last + 1) ** (i / (count - 1))) - 1 for i in range(count)}))
+
+
 @functools.cache
 def _parameters(model: type[_Settings]) -> tuple[Parameter, ...]:
-    """The model's own fields as parameters, nested models apart."""
+    """The model's own fields as parameters, those that are read apart left out."""
     hints = get_type_hints(model, include_extras=True)
     return tuple(
         parameter_of(name, hints[name], info.default, required=False)
         for name, info in model.model_fields.items()
-        if name not in _NESTED
+        if name not in (*_NESTED, *_SHARED)
     )
 
 
 _NESTED: Mapping[str, type[_Settings]] = {"gradients": Gradients, "log_likelihood": LogLikelihood}
+EXACT_TARGETS = ("evidence", "bound")
+_TARGET_DRAWS = 1000
+_LATER = ("checkpoints", "target", "target_draws")
+_SHARED = ("reference", "checkpoints")  # with `at: shared` alone
+_CHECKPOINTS = parameter_of(
+    "checkpoints",
+    Annotated[int, Ge(2), "how many log-spaced steps of the reference run, or which"]
+    | list[Annotated[int, Ge(0)]]
+    | None,
+    None,
+    required=False,
+)
 
 
 def read_trains(node: Node, path: str, problems: Problems) -> tuple[list[Train], tuple[str, ...]]:
@@ -98,25 +160,90 @@ def read_trains(node: Node, path: str, problems: Problems) -> tuple[list[Train],
     return [Train(**given) for given in values.crossed()], swept
 
 
-def read_measure(node: Node, catalogue: Catalogue, path: str, problems: Problems) -> Measure:
-    """What stands under ``measure``; an empty mapping below it asks for the defaults."""
+def read_measure(
+    node: Node,
+    catalogue: Catalogue,
+    path: str,
+    problems: Problems,
+    trains: Sequence[Train] = (),
+    swept: Sequence[str] = (),
+) -> Measure:
+    """What stands under ``measure``; an empty mapping below it asks for the defaults.
+
+    Args:
+        node: what stands there.
+        catalogue: what is registered.
+        path: of the node.
+        problems: where problems go.
+        trains: the grid's; a reference run is trained as they all are.
+        swept: in what they differ; there a reference has the default.
+    """
     given = dict(read_values(node, _parameters(Measure), path, problems, keys=tuple(_NESTED)).given)
     entries: Mapping[str, Node] = node.value if isinstance(node.value, dict) else {}
+    common = trains[0].model_dump(exclude=set(swept)) if trains else {}
     for name, model in _NESTED.items():
         if name in entries and (inner := entries[name]).value is not None:
-            values = dict(read_values(inner, _parameters(model), f"{path}.{name}", problems).given)
-            if name == "gradients":
-                _check_reference(values, inner, catalogue, f"{path}.{name}", problems)
+            keys = _SHARED if model is Gradients else ()
+            values = dict(read_values(inner, _parameters(model), f"{path}.{name}", problems, keys=keys).given)
+            if model is Gradients:
+                values |= _read_target(values, inner, catalogue, f"{path}.{name}", problems)
+                values |= _read_shared(values, inner, catalogue, f"{path}.{name}", problems, given.get("every"), common)
             given[name] = model(**values)
     return Measure(**given)
 
 
-def _check_reference(values: dict[str, Any], node: Node, catalogue: Catalogue, path: str, problems: Problems) -> None:
-    """Write the reference out in full, so that its spelling does not change a cell's key."""
-    if values.get("reference") is None:
-        return
-    place: Place = node.value["reference"].place
+def _read_shared(
+    values: Mapping[str, Any],
+    node: Node,
+    catalogue: Catalogue,
+    path: str,
+    problems: Problems,
+    every: int | None,
+    common: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The reference run and its checkpoints, all of it said, so that its spelling does not change a cell's key."""
+    entries: Mapping[str, Node] = node.value if isinstance(node.value, dict) else {}
     if values.get("at") != "shared":
-        problems.add(place, f"{path}.reference", "only with at: shared")
-    found = read_choices(Node(values["reference"], place), "estimator", catalogue, f"{path}.reference", problems)
-    values["reference"] = found[0].full if found else None
+        for name in _SHARED:
+            if name in entries and entries[name].value is not None:
+                problems.add(entries[name].place, f"{path}.{name}", "only with at: shared")
+        return {}
+    nothing = Node(None, node.place)
+    reference = _reference(entries.get("reference", nothing), catalogue, f"{path}.reference", problems, common)
+    steps = entries.get("checkpoints", nothing)
+    written = read_values(Node({"checkpoints": steps}, node.place), (_CHECKPOINTS,), path, problems).given
+    wanted, last = written.get("checkpoints"), reference.steps
+    if isinstance(wanted, int):
+        found = log_spaced(wanted, last)
+    else:
+        found = tuple(sorted({0, last, *(Measure(every=every).steps(last) if wanted is None else wanted)}))
+    if found[-1] > last:
+        problems.add(steps.place, f"{path}.checkpoints", f"{found[-1]} is beyond the reference's last step, {last}")
+    return {"reference": reference, "checkpoints": found, "batch": values.get("batch") or reference.batch}
+
+
+def _read_target(
+    values: Mapping[str, Any], node: Node, catalogue: Catalogue, path: str, problems: Problems
+) -> dict[str, Any]:
+    """The target written out in full, and its draws."""
+    text, draws = values.get("target"), values.get("target_draws")
+    if text is None or text in EXACT_TARGETS:
+        if draws is not None:
+            problems.add(node.value["target_draws"].place, f"{path}.target_draws", "only with an estimator as target")
+        return {}
+    place = node.value["target"].place
+    found = read_choices(Node(text, place), "estimator", catalogue, f"{path}.target", problems)
+    return {"target": found[0].full if found else None, "target_draws": draws or _TARGET_DRAWS}
+
+
+def _reference(node: Node, catalogue: Catalogue, path: str, problems: Problems, common: Mapping[str, Any]) -> Reference:
+    """An estimator's text, or a mapping of it and of what is trained in another way than the grid's cells."""
+    where = f"{path}.estimator"
+    if isinstance(node.value, str):
+        node, where = Node({"estimator": node}, node.place), path
+    given = dict(read_values(node, _parameters(Reference), path, problems).given)
+    if given.get("estimator") is not None:
+        place = node.value["estimator"].place
+        found = read_choices(Node(given["estimator"], place), "estimator", catalogue, where, problems)
+        given["estimator"] = found[0].full if found else None
+    return Reference(**{**common, **given})
