@@ -163,8 +163,8 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         if cell.measure.gradients and cell.measure.gradients.at == "own":
             this.rows += measure_gradients(built, cell, step, device, this.missed)
     this.facts |= {
-        "evaluations": steps * min(cell.train.batch, len(data.train)) * this.facts["evaluations_per_step"],
-        "backward_passes": steps,
+        "evaluations": cell.train.updates * min(cell.train.batch, len(data.train)) * this.facts["evaluations_per_step"],
+        "backward_passes": cell.train.updates,
     }
     if this.assignment.role == "cell":
         this.rows += [Row(steps, "train", *m) for m in watch.measurements(cell.train.batch)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from vbench.grid import Train
 from vbench.measure.throughput import Stopwatch
 from vbench.optimizers import OPTIMIZERS, Group
 from vbench.rng import Rng, derive
+from vbench.types import Dataset, Incompatible
 
 __all__ = ["Diverged", "train"]
 
@@ -46,24 +47,35 @@ def train(
 
     Raises:
         Diverged: the objective, or at a stop a parameter, is not finite.
+        Incompatible: an inner loop over a part that has nothing to train, or is all that has.
     """
     model, estimator, data = built.model, built.estimator, built.data
     steps, device = settings.steps, watch.device
     groups = _groups(settings, model, estimator)
     optimizer = OPTIMIZERS[settings.optimizer](groups)
     everything = [p for group in groups for p in group.params]
-    order = Order(len(data.train), settings.batch, derive("order", seed))
-    batches = TrainingBatches(data, steps, derive("data", seed), order, device)
-    bounds: list[float] = []
-    watch.start()
-    for step in range(steps):
-        estimate = estimator(model, batches[step], Rng(derive("noise", seed, step), device))
+
+    def move(surrogate: Tensor, inputs: Sequence[nn.Parameter] | None = None) -> None:
         for parameter in everything:  # a torch optimiser's own way takes five times as long
             parameter.grad = None
-        _ascend(estimate.surrogate)
+        _ascend(surrogate, inputs)
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(everything, settings.clip)
         optimizer.step()
+
+    order = Order(len(data.train), settings.batch, derive("order", seed))
+    batches = TrainingBatches(data, steps, derive("data", seed), order, device)
+    alone, rest = _divided(settings, model, estimator)
+    others = _others(settings, data, seed, device)
+    bounds: list[float] = []
+    watch.start()
+    for step in range(steps):
+        looped = settings.inner if step < settings.looped else None
+        for inner in range(looped.steps if looped else 0):
+            batch = others[step * looped.steps + inner] if others else batches[step]  # type: ignore[union-attr]
+            move(estimator(model, batch, Rng(derive("inner noise", seed, step, inner), device)).surrogate, alone)
+        estimate = estimator(model, batches[step], Rng(derive("noise", seed, step), device))
+        move(estimate.surrogate, rest if looped else None)
         bounds.append(float(estimate.value.mean()))
         if not abs(bounds[-1]) < float("inf"):  # also true of NaN
             raise Diverged(f"step {step + 1}: the objective is {bounds[-1]}{_culprit(model)}")
@@ -88,9 +100,33 @@ def _groups(settings: Train, model: nn.Module, estimator: nn.Module) -> list[Gro
     return [group for group in groups if group.params]
 
 
-def _ascend(surrogate: Tensor) -> None:
-    """Gradients of minus the surrogate's mean, so that descending them ascends it."""
-    torch.autograd.backward(surrogate, torch.full_like(surrogate, -1 / surrogate.numel()))
+def _divided(
+    settings: Train, model: nn.Module, estimator: nn.Module
+) -> tuple[list[nn.Parameter] | None, list[nn.Parameter] | None]:
+    """What an inner loop moves, and what the step after it does; what the estimator adapts moves in both."""
+    if settings.inner is None:
+        return None, None
+    own = set(model.get_submodule(settings.inner.part).parameters())
+    parts = [[p for p in model.parameters() if p.requires_grad and (p in own) is inside] for inside in (True, False)]
+    for found, which in zip(parts, ("the", "all but the"), strict=True):
+        if not found:
+            part = settings.inner.part
+            raise Incompatible(f"train.inner loops over the {part}, and {which} {part} has nothing to train")
+    adapted = [p for p in estimator.parameters() if p.requires_grad]
+    return parts[0] + adapted, parts[1] + adapted
+
+
+def _others(settings: Train, data: Dataset, seed: int, device: torch.device) -> TrainingBatches | None:
+    """Fresh batches for inner loops, as many as they have steps; None where they stay on the step's own."""
+    if settings.inner is None or settings.inner.batches == "same":
+        return None
+    order = Order(len(data.train), settings.batch, derive("inner order", seed))
+    return TrainingBatches(data, settings.steps * settings.inner.steps, derive("inner data", seed), order, device)
+
+
+def _ascend(surrogate: Tensor, inputs: Sequence[nn.Parameter] | None) -> None:
+    """Gradients of minus the surrogate's mean, so that descending them ascends it; in ``inputs`` alone, or in all."""
+    torch.autograd.backward(surrogate, torch.full_like(surrogate, -1 / surrogate.numel()), inputs=inputs)
 
 
 def _culprit(model: nn.Module) -> str:
