@@ -166,5 +166,5 @@ def test_a_parameter_that_is_not_finite_is_named_at_the_stop():
 
     with pytest.raises(Diverged, match=r"^step 1: parameter decoder\.net\.2\.bias is not finite$"):
         trained(Poison, Train(steps=40, batch=8), stops=(1, 40))
-    with pytest.raises(Diverged, match=r"^step 2: the objective is nan: parameter "):
+    with pytest.raises(Diverged, match=r"^step 1: parameter .* is not finite$"):
         trained(Poison, Train(steps=40, batch=8))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from vbench.batches import Order, TrainingBatches
 from vbench.grid import Train
 from vbench.measure.throughput import Stopwatch
 from vbench.optimizers import OPTIMIZERS, Group
+from vbench.resume import Points
 from vbench.rng import Rng, derive
 from vbench.types import Dataset, Incompatible
 
@@ -31,6 +33,7 @@ def train(
     stops: Container[int],
     watch: Stopwatch,
     report: Callable[[int, int], None],
+    points: Points | None = None,
 ) -> Iterator[tuple[int, list[float]]]:
     """Train; pause wherever something is to be measured. What happens at a step is a function of (seed, step).
 
@@ -41,6 +44,7 @@ def train(
         stops: the steps after which to pause.
         watch: runs while training does.
         report: called with (step, steps) now and then.
+        points: where to go on from, and to save where that would be.
 
     Yields:
         (step, the objective at each step since the last stop).
@@ -55,41 +59,58 @@ def train(
     optimizer = OPTIMIZERS[settings.optimizer](groups)
     everything = [p for group in groups for p in group.params]
 
-    def move(surrogate: Tensor, inputs: Sequence[nn.Parameter] | None = None) -> None:
+    def pull(surrogate: Tensor, inputs: Sequence[nn.Parameter] | None = None) -> None:
         for parameter in everything:  # a torch optimiser's own way takes five times as long
             parameter.grad = None
         _ascend(surrogate, inputs)
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(everything, settings.clip)
-        optimizer.step()
 
     order = Order(len(data.train), settings.batch, derive("order", seed))
     batches = TrainingBatches(data, steps, derive("data", seed), order, device)
     alone, rest = _divided(settings, model, estimator)
     others = _others(settings, data, seed, device)
-    bounds: list[float] = []
+    modules = {"model": model, "estimator": estimator}
+    points = points or Points()
+    points.restore(modules, optimizer, everything)
+    bounds = points.bounds
+    if points.step and points.step in stops:  # saved before it was measured there
+        yield points.step, bounds
+        bounds = []
     watch.start()
-    for step in range(steps):
+    points.training = True
+    for step in range(points.step, steps):
         looped = settings.inner if step < settings.looped else None
         for inner in range(looped.steps if looped else 0):
             batch = others[step * looped.steps + inner] if others else batches[step]  # type: ignore[union-attr]
-            move(estimator(model, batch, Rng(derive("inner noise", seed, step, inner), device)).surrogate, alone)
+            pull(estimator(model, batch, Rng(derive("inner noise", seed, step, inner), device)).surrogate, alone)
+            optimizer.step()
         estimate = estimator(model, batches[step], Rng(derive("noise", seed, step), device))
-        move(estimate.surrogate, rest if looped else None)
+        if step == points.step:
+            _check(estimate, len(batches[step].x), type(estimator).__name__)
+        pull(estimate.surrogate, rest if looped else None)
         bounds.append(float(estimate.value.mean()))
         if not abs(bounds[-1]) < float("inf"):  # also true of NaN
-            raise Diverged(f"step {step + 1}: the objective is {bounds[-1]}{_culprit(model)}")
+            if culprit := _culprit(modules):
+                raise Diverged(f"step {step}{culprit}")
+            raise Diverged(f"step {step + 1}: the objective is {bounds[-1]}")
+        optimizer.step()
         watch.tick()
         if (step + 1) % _REPORTED == 0:
             report(step + 1, steps)
         if step + 1 in stops:
             watch.stop()
-            if culprit := _culprit(model):
+            if culprit := _culprit(modules):
                 raise Diverged(f"step {step + 1}{culprit}")
             report(step + 1, steps)
+        points.keep(step + 1, bounds, modules, optimizer, everything)
+        if step + 1 in stops:
+            points.training = False
             yield step + 1, bounds
             bounds = []
+            points.training = True
             watch.start()
+    points.training = False
     watch.stop()
 
 
@@ -129,9 +150,29 @@ def _ascend(surrogate: Tensor, inputs: Sequence[nn.Parameter] | None) -> None:
     torch.autograd.backward(surrogate, torch.full_like(surrogate, -1 / surrogate.numel()), inputs=inputs)
 
 
-def _culprit(model: nn.Module) -> str:
+def _check(estimate: Any, size: int, name: str) -> None:
+    """Tell an estimator's author what it should have returned, rather than where torch stumbles over it.
+
+    Raises:
+        TypeError: it is no estimate of so many data.
+    """
+    for field, shapes in {"value": ([size],), "surrogate": ([size], [])}.items():
+        found = getattr(estimate, field, None)
+        if not isinstance(found, Tensor):
+            kind = type(found if hasattr(estimate, field) else estimate).__name__
+            raise TypeError(f"estimator {name}: expected {field} to be a tensor of an Estimate, not {kind}")
+        if not found.is_floating_point() or list(found.shape) not in shapes:
+            wanted = " or ".join(map(str, shapes))
+            what = f"{list(found.shape)} of {found.dtype}"
+            raise TypeError(f"estimator {name}: expected {field} to be floats of shape {wanted}, not {what}")
+    if not estimate.surrogate.requires_grad:
+        raise TypeError(f"estimator {name}: no gradient flows through its surrogate")
+
+
+def _culprit(modules: Mapping[str, nn.Module]) -> str:
     """Names the first parameter that is not finite."""
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
-            return f": parameter {name} is not finite"
+    for owner, module in modules.items():
+        for name, parameter in module.named_parameters():
+            if not parameter.isfinite().all():
+                return f": parameter {name if owner == 'model' else f'{owner}.{name}'} is not finite"
     return ""

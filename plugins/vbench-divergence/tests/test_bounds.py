@@ -14,7 +14,7 @@ from vbench_divergence.miwae import averaged
 from vbench_divergence.thermodynamic import Thermodynamic, schedule
 
 from tests import toys
-from vbench import ELBO, IWAE, Renyi, Rng
+from vbench import ELBO, IWAE, Renyi
 from vbench.builtin.plugin import vbench_estimators as core
 from vbench.oracles import conjugate, quadrature
 
