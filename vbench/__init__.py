@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vbench.assemble import build
     from vbench.bounds import ELBO, IWAE, Renyi
+    from vbench.builtin.encoders.bernoulli import BernoulliEncoder
+    from vbench.builtin.encoders.gaussian import GaussianEncoder
+    from vbench.builtin.nets import Activation, activation_layer, mlp
     from vbench.estimators.controls import LearnedBaseline, LeaveOneOut, Zero
     from vbench.estimators.doubly import DoublyReparameterized
     from vbench.estimators.pathwise import AnalyticKL, Pathwise
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
         Parts,
         Posterior,
         Prior,
+        Refittable,
         Space,
         Target,
         Trait,
@@ -49,6 +53,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "vbench.bounds": ("ELBO", "IWAE", "Renyi"),
     "vbench.assemble": ("build",),
+    "vbench.builtin.nets": ("Activation", "activation_layer", "mlp"),
+    "vbench.builtin.encoders.bernoulli": ("BernoulliEncoder",),
+    "vbench.builtin.encoders.gaussian": ("GaussianEncoder",),
     "vbench.estimators.controls": ("LearnedBaseline", "LeaveOneOut", "Zero"),
     "vbench.estimators.doubly": ("DoublyReparameterized",),
     "vbench.estimators.pathwise": ("AnalyticKL", "Pathwise"),
@@ -79,6 +86,7 @@ _HOMES = {
         "Parts",
         "Posterior",
         "Prior",
+        "Refittable",
         "Space",
         "Target",
         "Trait",
@@ -89,10 +97,12 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "ELBO",
     "IWAE",
+    "Activation",
     "AnalyticKL",
     "Atoms",
     "Batch",
     "Bernoulli",
+    "BernoulliEncoder",
     "Bound",
     "Categorical",
     "Dataset",
@@ -104,6 +114,7 @@ __all__ = [
     "Encoder",
     "Estimate",
     "Estimator",
+    "GaussianEncoder",
     "Incompatible",
     "LearnedBaseline",
     "LeaveOneOut",
@@ -115,6 +126,7 @@ __all__ = [
     "Pathwise",
     "Posterior",
     "Prior",
+    "Refittable",
     "Renyi",
     "Rng",
     "Score",
@@ -123,12 +135,14 @@ __all__ = [
     "Trait",
     "Wake",
     "Zero",
+    "activation_layer",
     "build",
     "compare",
     "frozen",
     "gradient_moments",
     "hookimpl",
     "load",
+    "mlp",
     "run",
 ]
 

@@ -31,6 +31,7 @@ __all__ = [
     "Parts",
     "Posterior",
     "Prior",
+    "Refittable",
     "Space",
     "Support",
     "Target",
@@ -179,6 +180,23 @@ class Encoder(nn.Module):
     def forward(self, batch: Batch, model: Any) -> Posterior:
         """Return q(z | x) for ``batch``; siblings are reached through ``model``, never held."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(batch, model)")
+
+
+@runtime_checkable
+class Refittable(Protocol):
+    """An encoder with parameters of its own for each datum of the training set, indexed by ``batch.index``.
+
+    Before other data are measured, what ``refit(n)`` gives is fitted to them by the estimator's gradient, decoder and
+    prior frozen, in ``refit_steps`` steps of Adam from the rate ``refit_lr`` down to zero. Such an encoder does not
+    offer AMORTIZED.
+    """
+
+    refit_steps: int
+    refit_lr: float
+
+    def refit(self, n: int) -> Encoder:
+        """A new encoder for n other data, of the same kind, on the same device."""
+        ...
 
 
 class Decoder(nn.Module):

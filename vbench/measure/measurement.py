@@ -41,6 +41,7 @@ MEASURES: Final[Mapping[str, frozenset[str]]] = {
     "active_units": frozenset({Trait.POSTERIOR}),
     "mutual_information": frozenset({Trait.DENSITY, Trait.NORMALIZED}),
     "log_likelihood": frozenset({Trait.PROPER_WEIGHT}),
+    "inference_gap": frozenset({Trait.LOC_SCALE}),
     "gradients": frozenset(),
 }
 """Measure -> the traits that it needs; ``needs - offers`` is the reason it is skipped."""
