@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vbench.assemble import build
-    from vbench.bounds import ELBO, IWAE, Renyi
+    from vbench.bounds import ELBO, IWAE, Filtering, Renyi
+    from vbench.builtin.datasets.files import DataError, File, content
+    from vbench.builtin.datasets.tensors import TensorDataset, fingerprint
     from vbench.estimators.controls import LearnedBaseline, LeaveOneOut, Zero
     from vbench.estimators.doubly import DoublyReparameterized
     from vbench.estimators.pathwise import AnalyticKL, Pathwise
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from vbench.model import Model, frozen
     from vbench.records import load
     from vbench.report.comparison import compare
-    from vbench.rng import Rng
+    from vbench.rng import Rng, derive
+    from vbench.steps import Sequences, State, StepDecoder, StepEncoder, StepPrior, sequences
     from vbench.study import run
     from vbench.targets import Wake
     from vbench.types import (
@@ -44,8 +47,10 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "vbench.bounds": ("ELBO", "IWAE", "Renyi"),
+    "vbench.bounds": ("ELBO", "IWAE", "Filtering", "Renyi"),
     "vbench.assemble": ("build",),
+    "vbench.builtin.datasets.files": ("DataError", "File", "content"),
+    "vbench.builtin.datasets.tensors": ("TensorDataset", "fingerprint"),
     "vbench.estimators.controls": ("LearnedBaseline", "LeaveOneOut", "Zero"),
     "vbench.estimators.doubly": ("DoublyReparameterized",),
     "vbench.estimators.pathwise": ("AnalyticKL", "Pathwise"),
@@ -56,7 +61,8 @@ _HOMES = {
     "vbench.model": ("Model", "frozen"),
     "vbench.records": ("load",),
     "vbench.report.comparison": ("compare",),
-    "vbench.rng": ("Rng",),
+    "vbench.rng": ("Rng", "derive"),
+    "vbench.steps": ("Sequences", "State", "StepDecoder", "StepEncoder", "StepPrior", "sequences"),
     "vbench.study": ("run",),
     "vbench.targets": ("Wake",),
     "vbench.types": (
@@ -88,6 +94,7 @@ __all__ = [
     "Bernoulli",
     "Bound",
     "Categorical",
+    "DataError",
     "Dataset",
     "Decoder",
     "Density",
@@ -97,6 +104,8 @@ __all__ = [
     "Encoder",
     "Estimate",
     "Estimator",
+    "File",
+    "Filtering",
     "Incompatible",
     "LearnedBaseline",
     "LeaveOneOut",
@@ -109,18 +118,28 @@ __all__ = [
     "Renyi",
     "Rng",
     "Score",
+    "Sequences",
     "Space",
+    "State",
+    "StepDecoder",
+    "StepEncoder",
+    "StepPrior",
     "Target",
+    "TensorDataset",
     "Trait",
     "Wake",
     "Zero",
     "build",
     "compare",
+    "content",
+    "derive",
+    "fingerprint",
     "frozen",
     "gradient_moments",
     "hookimpl",
     "load",
     "run",
+    "sequences",
 ]
 
 
