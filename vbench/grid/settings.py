@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal, get_type_hints
 
 from annotated_types import Ge, Gt
@@ -48,10 +49,15 @@ class Gradients(_Settings):
 
 
 class LogLikelihood(_Settings):
-    """How held-out log-likelihood is estimated."""
+    """How held-out log-likelihood is estimated.
 
-    method: Literal["iwae"] = "iwae"
-    k: Annotated[int, Ge(1), "importance samples per datum"] = 500
+    Attributes:
+        method: importance sampling, or an estimator whose lower bound is the estimate, written out in full.
+        k: of either.
+    """
+
+    method: Annotated[str, "iwae, or an estimator whose bound of k samples is taken"] = "iwae"
+    k: Annotated[int, Ge(1), "samples per datum"] = 500
 
 
 class Measure(_Settings):
@@ -107,8 +113,22 @@ def read_measure(node: Node, catalogue: Catalogue, path: str, problems: Problems
             values = dict(read_values(inner, _parameters(model), f"{path}.{name}", problems).given)
             if name == "gradients":
                 _check_reference(values, inner, catalogue, f"{path}.{name}", problems)
+            if name == "log_likelihood":
+                _check_method(values, inner, catalogue, f"{path}.{name}", problems)
             given[name] = model(**values)
     return Measure(**given)
+
+
+def _check_method(values: dict[str, Any], node: Node, catalogue: Catalogue, path: str, problems: Problems) -> None:
+    """Write the estimator out in full, at the k that is asked for."""
+    if values.get("method", "iwae") == "iwae":
+        return
+    place: Place = node.value["method"].place
+    for found in read_choices(Node(values["method"], place), "estimator", catalogue, f"{path}.method", problems)[:1]:
+        if "k" not in found.parameters:
+            problems.add(place, f"{path}.method", f"{found.name} has no k")
+        k = values.get("k", LogLikelihood.model_fields["k"].default)
+        values["method"] = replace(found, parameters={**found.parameters, "k": k}).full
 
 
 def _check_reference(values: dict[str, Any], node: Node, catalogue: Catalogue, path: str, problems: Problems) -> None:
