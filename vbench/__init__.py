@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from vbench.bounds import ELBO, IWAE, Filtering, Renyi
     from vbench.builtin.datasets.files import DataError, File, content
     from vbench.builtin.datasets.tensors import TensorDataset, fingerprint
+    from vbench.builtin.encoders.bernoulli import BernoulliEncoder
+    from vbench.builtin.encoders.gaussian import GaussianEncoder
+    from vbench.builtin.nets import Activation, activation_layer, mlp
     from vbench.estimators.controls import LearnedBaseline, LeaveOneOut, Zero
     from vbench.estimators.doubly import DoublyReparameterized
     from vbench.estimators.pathwise import AnalyticKL, Pathwise
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from vbench.study import run
     from vbench.targets import Wake
     from vbench.types import (
+        Atoms,
         Batch,
         Bound,
         Dataset,
@@ -39,8 +43,11 @@ if TYPE_CHECKING:
         Estimator,
         Incompatible,
         Likelihood,
+        Objective,
+        Parts,
         Posterior,
         Prior,
+        Refittable,
         Space,
         Target,
         Trait,
@@ -51,6 +58,9 @@ _HOMES = {
     "vbench.assemble": ("build",),
     "vbench.builtin.datasets.files": ("DataError", "File", "content"),
     "vbench.builtin.datasets.tensors": ("TensorDataset", "fingerprint"),
+    "vbench.builtin.nets": ("Activation", "activation_layer", "mlp"),
+    "vbench.builtin.encoders.bernoulli": ("BernoulliEncoder",),
+    "vbench.builtin.encoders.gaussian": ("GaussianEncoder",),
     "vbench.estimators.controls": ("LearnedBaseline", "LeaveOneOut", "Zero"),
     "vbench.estimators.doubly": ("DoublyReparameterized",),
     "vbench.estimators.pathwise": ("AnalyticKL", "Pathwise"),
@@ -66,6 +76,7 @@ _HOMES = {
     "vbench.study": ("run",),
     "vbench.targets": ("Wake",),
     "vbench.types": (
+        "Atoms",
         "Batch",
         "Bound",
         "Dataset",
@@ -77,8 +88,11 @@ _HOMES = {
         "Estimator",
         "Incompatible",
         "Likelihood",
+        "Objective",
+        "Parts",
         "Posterior",
         "Prior",
+        "Refittable",
         "Space",
         "Target",
         "Trait",
@@ -89,9 +103,12 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "ELBO",
     "IWAE",
+    "Activation",
     "AnalyticKL",
+    "Atoms",
     "Batch",
     "Bernoulli",
+    "BernoulliEncoder",
     "Bound",
     "Categorical",
     "DataError",
@@ -106,15 +123,19 @@ __all__ = [
     "Estimator",
     "File",
     "Filtering",
+    "GaussianEncoder",
     "Incompatible",
     "LearnedBaseline",
     "LeaveOneOut",
     "Likelihood",
     "Model",
     "NormalMixture",
+    "Objective",
+    "Parts",
     "Pathwise",
     "Posterior",
     "Prior",
+    "Refittable",
     "Renyi",
     "Rng",
     "Score",
@@ -129,6 +150,7 @@ __all__ = [
     "Trait",
     "Wake",
     "Zero",
+    "activation_layer",
     "build",
     "compare",
     "content",
@@ -138,6 +160,7 @@ __all__ = [
     "gradient_moments",
     "hookimpl",
     "load",
+    "mlp",
     "run",
     "sequences",
 ]
