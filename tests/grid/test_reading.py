@@ -12,8 +12,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.grid.fake_catalogue import CATALOGUE, GRID
-from vbench.grid import Gradients, GridError, LogLikelihood, Measure, Train, read_grid
+from vbench.grid import Gradients, GridError, LogLikelihood, Measure, Reference, Train, read_grid
 
+SHARED = Gradients(
+    draws=100, batches=4, at="shared", batch=100, reference=Reference(steps=1000), checkpoints=(0, 500, 1000)
+)
 KEYS = "name, datasets, encoders, decoders, priors, estimators, seeds, train, measure"
 FOLDER = "expected a name for a folder (letters, digits, '.', '_', '-', not starting with '.', at most 80)"
 SEEDS = "expected a number of seeds (1 to 1000000) or a list of distinct integers >= 0"
@@ -82,7 +85,7 @@ def test_reads_the_design_s_grid(grid_file):
     assert grid.trains == (Train(steps=1000, batch=100, optimizer="adam", lr=1e-3),)
     assert grid.measure == Measure(
         every=500,
-        gradients=Gradients(draws=100, batches=4, at="shared"),
+        gradients=SHARED,
         log_likelihood=LogLikelihood(method="iwae", k=500),
     )
     assert grid.source == GRID
@@ -304,13 +307,25 @@ def test_override(grid_file, override, attribute, read):
     assert (texts(found) if isinstance(read, list) else found) == read
     before = read_grid(grid_file, CATALOGUE)
     changed = {attribute, "source", "swept"}
+    if attribute == "trains":  # the reference run is trained as the cells are
+        changed.add("measure")
     for name in ("name", "datasets", "encoders", "estimators", "seeds", "trains", "measure"):
         assert name in changed or getattr(grid, name) == getattr(before, name)
 
 
 def test_override_deep_in_the_grid(grid_file):
     grid = read_grid(grid_file, CATALOGUE, ["measure.gradients.draws=10", "measure.log_likelihood=null"])
-    assert grid.measure == Measure(every=500, gradients=Gradients(draws=10, batches=4, at="shared"))
+    assert grid.measure == Measure(every=500, gradients=SHARED.model_copy(update={"draws": 10}))
+
+
+def test_nothing_is_trained_only_where_a_reference_is():
+    grid = read_grid(SMALL, CATALOGUE, ["train.steps=0", "measure.gradients={at: shared, reference: {steps: 9}}"])
+    assert grid.trains == (Train(steps=0),)
+    assert grid.measure.gradients.checkpoints == (0, 9)
+    for measured in ("measure={}", "measure.gradients={at: own}", "measure={log_likelihood: {}}"):
+        for steps in ("train.steps=0", "train.sweep={steps: [5, 0]}"):
+            with pytest.raises(GridError, match=r"train.steps: 0 steps train nothing, and only measure.gradients with"):
+                read_grid(SMALL, CATALOGUE, [steps, measured])
 
 
 def test_override_makes_what_is_missing():
@@ -333,10 +348,10 @@ def test_override_mends_what_was_wrong(grid_file):
     [
         ("train.stepz=3", ["train.stepz: unknown key (did you mean 'steps'?)"]),
         ("trian.steps=3", ["trian: unknown key (did you mean 'train'?)"]),
-        ("train.steps=x", ["train.steps: expected an integer >= 1 (optimiser steps), not 'x'"]),
-        ("train.steps='3'", ["train.steps: expected an integer >= 1 (optimiser steps), not '3'"]),
+        ("train.steps=x", ["train.steps: expected an integer >= 0 (optimiser steps), not 'x'"]),
+        ("train.steps='3'", ["train.steps: expected an integer >= 0 (optimiser steps), not '3'"]),
         ("train.lr=.inf", ["expected a finite number, not .inf"]),
-        ("train=[]", ["train: expected a mapping of steps, batch, optimizer, lr, clip, sweep, not []"]),
+        ("train=[]", ["train: expected a mapping of steps, batch, optimizer, lr, clip, inner, sweep, not []"]),
         ("train.lr=*a", ["alias *a is not defined"]),
         ("train.lr=1\n---\n2", ["expected one document, found a second one"]),
         ("foo", ["expected key=value, such as train.steps=10"]),
@@ -366,10 +381,10 @@ def test_wrong_override(grid_file, override, problems):
 
 def test_problems_of_overrides_come_last_and_in_order(grid_file):
     grid_file.write_text(GRID.replace("seeds: 3", "seeds: 0"), "utf-8")
-    assert lines_of(grid_file, "zzz", "train.steps=0") == [
+    assert lines_of(grid_file, "zzz", "train.steps=-1") == [
         f"g.yaml:12:8: seeds: {SEEDS}, not 0",
         "--set zzz: expected key=value, such as train.steps=10",
-        "--set train.steps=0: train.steps: expected an integer >= 1 (optimiser steps), not 0",
+        "--set train.steps=-1: train.steps: expected an integer >= 0 (optimiser steps), not -1",
     ]
 
 

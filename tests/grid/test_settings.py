@@ -1,11 +1,24 @@
 """Defaults and limits of ``train`` and ``measure``."""
 
+import itertools
+
 import pytest
 from pydantic import ValidationError
 
 from tests.grid.fake_catalogue import CATALOGUE
 from vbench.grid.positions import GridError, Problems, from_python
-from vbench.grid.settings import Gradients, LogLikelihood, Measure, Train, read_measure, read_trains
+from vbench.grid.settings import (
+    Gradients,
+    InferenceGap,
+    Inner,
+    LogLikelihood,
+    Measure,
+    Reference,
+    Train,
+    log_spaced,
+    read_measure,
+    read_trains,
+)
 
 
 def trains(tree):
@@ -15,9 +28,9 @@ def trains(tree):
     return found
 
 
-def measure(tree, *trains):
+def measure(tree, *trains, swept=()):
     problems = Problems()
-    found = read_measure(from_python(tree, "", problems), CATALOGUE, "measure", problems)
+    found = read_measure(from_python(tree, "", problems), CATALOGUE, "measure", problems, trains, swept)
     problems.finish()
     return found
 
@@ -45,6 +58,10 @@ def test_defaults():
         "reference": None,
         "warmup": 200,
     }
+    found = measure({"inference_gap": {"k": 7}})
+    assert found == Measure(inference_gap=InferenceGap(k=7))
+    assert found.model_dump()["inference_gap"] == {"k": 7, "steps": 300, "lr": 0.05, "samples": 200, "data": 200}
+    assert Measure.model_validate(found.model_dump()) == found
     assert LogLikelihood().model_dump() == {"method": "iwae", "k": 500}
 
 
@@ -76,7 +93,7 @@ def test_sweep_is_crossed_and_named_in_the_order_of_the_fields():
 @pytest.mark.parametrize(
     ("model", "values"),
     [
-        (Train, {"steps": 0}),
+        (Train, {"steps": -1}),
         (Train, {"steps": True}),
         (Train, {"steps": "5"}),
         (Train, {"steps": 5.0}),
@@ -86,6 +103,11 @@ def test_sweep_is_crossed_and_named_in_the_order_of_the_fields():
         (Train, {"clip": 0.0}),
         (Train, {"optimizer": "lion"}),
         (Train, {"stepz": 1}),
+        (Train, {"inner": {"part": "estimator"}}),
+        (Train, {"inner": {"steps": 0}}),
+        (Train, {"inner": {"until": 0.0}}),
+        (Train, {"inner": {"batches": "all"}}),
+        (Train, {"inner": 3}),
         (Gradients, {"draws": 1}),
         (Gradients, {"batches": 0}),
         (Gradients, {"batch": 0}),
@@ -93,6 +115,7 @@ def test_sweep_is_crossed_and_named_in_the_order_of_the_fields():
         (Gradients, {"at": "here"}),
         (LogLikelihood, {"k": 0}),
         (LogLikelihood, {"method": "ais"}),
+        (Measure, {"inference_gap": {"steps": 0}}),
         (Measure, {"every": 0}),
         (Measure, {"samples": 0}),
         (Measure, {"data": 0}),
@@ -112,6 +135,20 @@ def test_models_and_reader_hold_the_same_limits(model, values):
     assert len(caught.value.lines) == 1
 
 
+def test_an_inner_loop_is_read_and_told_only_where_there_is_one():
+    ((train,), swept) = trains({"steps": 10, "inner": {"steps": 4, "until": 0.25}})
+    assert train == Train(steps=10, inner=Inner(part="encoder", steps=4, batches="same", until=0.25))
+    assert swept == ()
+    assert train.model_dump()["inner"] == {"part": "encoder", "steps": 4, "batches": "same", "until": 0.25}
+    assert Train.model_validate(train.model_dump()) == train
+    assert "inner" not in Train().model_dump()
+    assert (train.looped, train.updates) == (3, 22)
+    assert (Train().looped, Train().updates) == (0, 1000)
+    crossed, _ = trains({"inner": {}, "sweep": {"lr": [1e-3, 1e-4]}})
+    assert [each.inner for each in crossed] == [Inner(), Inner()]
+    assert trains({"inner": None}) == ([Train()], ())
+
+
 def test_models_are_frozen():
     with pytest.raises(ValidationError):
         Train().steps = 3
@@ -126,16 +163,83 @@ def test_steps(every, last, steps):
     assert Measure(every=every).steps(last) == steps
 
 
+def shared(tree, *trains, swept=(), every=None):
+    return measure({"every": every, "gradients": {"at": "shared", **tree}}, *trains, swept=swept).gradients
+
+
 def test_reference_is_written_out_in_full():
-    for text in ("iwae", "iwae[k=5]", "iwae[ k = 5 ]"):
-        found = measure({"gradients": {"at": "shared", "reference": text}})
-        assert found.gradients.reference == "iwae[k=5,beta=1.0,learned=false]"
-    assert measure({"gradients": {"at": "shared"}}).gradients.reference is None
+    for text in ("iwae", "iwae[k=5]", "iwae[ k = 5 ]", {"estimator": "iwae"}, {"estimator": "iwae", "steps": 1000}):
+        assert shared({"reference": text}).reference == Reference(estimator="iwae[k=5,beta=1.0,learned=false]")
+    assert shared({}).reference == Reference()
+    assert measure({"gradients": {}}).gradients.reference is None
 
 
-def test_reference_only_where_it_is_shared():
-    with pytest.raises(GridError, match=r"\Ameasure\.gradients\.reference: only with at: shared\Z"):
-        measure({"gradients": {"reference": "iwae"}})
+def test_a_reference_is_trained_as_the_grid_is():
+    """What the grid sweeps does not reach it: one reference, whatever is swept, filtered or put first."""
+    fast, slow = Train(steps=70, lr=0.3, batch=7), Train(steps=70, lr=0.1, batch=7)
+    for trains in ((fast, slow), (slow, fast), (slow,)):
+        assert shared({}, *trains, swept=("lr",)).reference == Reference(steps=70, lr=1e-3, batch=7)
+    assert shared({}, fast).reference == Reference(steps=70, lr=0.3, batch=7)
+    assert shared({"reference": {"steps": 9, "lr": 1}}, fast).reference == Reference(steps=9, lr=1.0, batch=7)
+
+
+def test_all_are_measured_on_batches_of_one_size():
+    assert shared({}, Train(batch=7)).batch == 7
+    assert shared({}, Train(batch=7), Train(batch=8), swept=("batch",)).batch == 100
+    assert shared({"reference": {"batch": 5}}, Train(batch=7)).batch == 5
+    assert shared({"batch": 3}, Train(batch=7)).batch == 3
+    assert measure({"gradients": {}}, Train(batch=7)).gradients.batch is None
+
+
+@pytest.mark.parametrize(
+    ("written", "every", "steps"),
+    [
+        (None, None, (0, 1000)),
+        (None, 400, (0, 400, 800, 1000)),
+        (2, 400, (0, 1000)),
+        (5, None, (0, 5, 31, 177, 1000)),
+        ([30, 3, 30], 400, (0, 3, 30, 1000)),
+        ([0, 1000], None, (0, 1000)),
+        ([], None, (0, 1000)),
+    ],
+)
+def test_checkpoints_have_the_ends_among_them(written, every, steps):
+    assert shared({"checkpoints": written}, every=every).checkpoints == steps
+
+
+@pytest.mark.parametrize("last", [0, 1, 7, 1000, 10**6, 10**9])
+@pytest.mark.parametrize("count", [2, 3, 10, 50])
+def test_log_spaced_steps(count, last):
+    steps = log_spaced(count, last)
+    assert (steps[0], steps[-1]) == (0, last)
+    assert len(steps) <= min(count, last + 1)
+    assert list(steps) == sorted(set(steps))
+    grown = [(b + 1) / (a + 1) for a, b in itertools.pairwise(steps) if a > 100]
+    assert not grown or max(grown) / min(grown) < 1.02
+
+
+def test_what_checkpoints_cannot_be():
+    for tree, text in [
+        ({"checkpoints": [3, 1001]}, "measure.gradients.checkpoints: 1001 is beyond the reference's last step, 1000"),
+        ({"checkpoints": 1}, "measure.gradients.checkpoints: expected an integer >= 2 or a list, each"),
+        ({"checkpoints": [-1]}, "measure.gradients.checkpoints: expected an integer >= 2 or a list, each"),
+        ({"reference": {"stepz": 3}}, "measure.gradients.reference.stepz: unknown key (did you mean 'steps'?)"),
+        ({"reference": "iwa"}, "measure.gradients.reference: unknown estimator 'iwa' (did you mean 'iwae'?)"),
+        ({"reference": {"estimator": "iwa"}}, "measure.gradients.reference.estimator: unknown estimator 'iwa'"),
+        ({"reference": ["iwae"]}, "measure.gradients.reference: expected a mapping of"),
+        ({"reference": {"lr": 0}}, "measure.gradients.reference.lr: expected a number > 0"),
+    ]:
+        with pytest.raises(GridError) as caught:
+            shared(tree)
+        (line,) = caught.value.lines
+        assert line.startswith(text)
+
+
+@pytest.mark.parametrize(("name", "value"), [("reference", "iwae"), ("checkpoints", 5), ("checkpoints", [5])])
+def test_only_where_it_is_shared(name, value):
+    with pytest.raises(GridError, match=rf"\Ameasure\.gradients\.{name}: only with at: shared\Z"):
+        measure({"gradients": {name: value}})
+    assert measure({"gradients": {name: None}}).gradients == Gradients()
 
 
 def test_every_beyond_the_training_is_its_last_step():

@@ -11,17 +11,30 @@ from vbench.grid.naming import named_components
 from vbench.grid.parameters import parameter_of
 from vbench.grid.positions import GridError
 from vbench.grid.reading import read_grid
-from vbench.grid.settings import Gradients, LogLikelihood, Measure, Train
+from vbench.grid.settings import (
+    EXACT_TARGETS,
+    Gradients,
+    InferenceGap,
+    Inner,
+    LogLikelihood,
+    Measure,
+    Reference,
+    Train,
+)
 
 __all__ = [
+    "EXACT_TARGETS",
     "SCHEMA_VERSION",
     "Cell",
     "Choice",
     "Gradients",
     "Grid",
     "GridError",
+    "InferenceGap",
+    "Inner",
     "LogLikelihood",
     "Measure",
+    "Reference",
     "Train",
     "cell_from_spec",
     "named_components",

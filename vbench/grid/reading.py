@@ -127,7 +127,10 @@ def _read(root: Node, default: str, catalogue: Catalogue, problems: Problems) ->
     for kind in KINDS:
         axes[AXES[kind]] = _axis(entries.get(AXES[kind]), kind, root, catalogue, problems)
     trains, swept = read_trains(entries.get("train", nothing), "train", problems)
-    measure = read_measure(entries.get("measure", nothing), catalogue, "measure", problems)
+    measure = read_measure(entries.get("measure", nothing), catalogue, "measure", problems, trains, swept)
+    if any(train.steps == 0 for train in trains) and (measure.gradients is None or measure.gradients.at != "shared"):
+        wanted = "0 steps train nothing, and only measure.gradients with at: shared measures without"
+        problems.add(entries["train"].place, "train.steps", wanted)
     seeds = _seeds(entries.get("seeds", nothing), problems)
     name = _name(entries.get("name", nothing), default, problems)
     problems.finish()

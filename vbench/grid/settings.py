@@ -3,48 +3,122 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_type_hints
 
-from annotated_types import Ge, Gt
-from pydantic import BaseModel, ConfigDict
+from annotated_types import Ge, Gt, Le
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from vbench.catalogue import Catalogue, Parameter
 from vbench.grid.choices import parameter_of, read_choices
-from vbench.grid.positions import Node, Place, Problems
+from vbench.grid.positions import Node, Problems
 from vbench.grid.values import read_values
 
-__all__ = ["Gradients", "LogLikelihood", "Measure", "Train", "read_measure", "read_trains"]
+__all__ = [
+    "EXACT_TARGETS",
+    "Gradients",
+    "InferenceGap",
+    "Inner",
+    "LogLikelihood",
+    "Measure",
+    "Reference",
+    "Train",
+    "log_spaced",
+    "read_measure",
+    "read_trains",
+]
 
 
 class _Settings(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Train(_Settings):
-    """How a cell is trained."""
+class Inner(_Settings):
+    """A loop over one part before each step of the others: coordinate ascent, or an aggressively trained encoder.
 
-    steps: Annotated[int, Ge(1), "optimiser steps"] = 1000
+    Attributes:
+        batches: the loop stays on the step's own data, or sees others at each of its steps.
+        until: after this share of training all parts move together.
+    """
+
+    part: Literal["encoder", "decoder", "prior"] = "encoder"
+    steps: Annotated[int, Ge(1), "steps of that part alone"] = 10
+    batches: Literal["same", "fresh"] = "same"
+    until: Annotated[float, Gt(0), Le(1), "share of training"] = 1.0
+
+
+class Train(_Settings):
+    """How a cell is trained.
+
+    Attributes:
+        steps: 0 trains nothing: gradients are measured at the reference's checkpoints, and nothing else.
+    """
+
+    steps: Annotated[int, Ge(0), "optimiser steps"] = 1000
     batch: Annotated[int, Ge(1), "data per step"] = 100
     optimizer: Literal["adam", "sgd", "rmsprop", "adamw"] = "adam"
     lr: Annotated[float, Gt(0), "learning rate"] = 1e-3
     clip: Annotated[float, Gt(0), "global gradient norm to clip at"] | None = None
+    inner: Inner | None = None
+
+    @property
+    def looped(self) -> int:
+        """How many steps, the first ones, have an inner loop before them."""
+        return math.ceil(self.inner.until * self.steps) if self.inner else 0
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps in all, those of inner loops among them."""
+        return self.steps + (self.looped * self.inner.steps if self.inner else 0)
+
+    @model_serializer(mode="wrap")
+    def _told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # what came later stands in a spec only where it is used: keys of older results stay
+        return {name: value for name, value in dump(self).items() if name != "inner" or value}
+
+
+class Reference(Train):
+    """How the run is trained at whose frozen parameters every estimator is measured.
+
+    Attributes:
+        estimator: written out in full; None for the host's choice.
+    """
+
+    estimator: Annotated[str, "estimator of the reference run"] | None = None
+
+    @property
+    def train(self) -> Train:
+        """The same without the estimator."""
+        return Train(**self.model_dump(exclude={"estimator"}))
 
 
 class Gradients(_Settings):
     """How gradient variance is measured.
 
     Attributes:
-        batch: None for the training batch size.
-        reference: the estimator of the reference run, written out in full; None for the host's choice.
+        batch: None for the cell's training batch size.
+        reference, checkpoints: of ``at: shared``: the run, and its steps to measure at, in order; what is read has
+            initialisation and the last step among them.
+        target: what bias and error are to: ``evidence``, ``bound`` (each estimator's own), or the expectation of an
+            estimator, written out in full; None for no such measure.
+        target_draws: of that estimator, where no exact answer is known.
     """
 
     draws: Annotated[int, Ge(2), "gradient draws per batch"] = 100
     batches: Annotated[int, Ge(1), "fixed batches"] = 4
     batch: Annotated[int, Ge(1), "data per batch"] | None = None
     at: Literal["shared", "own"] = "own"
-    reference: Annotated[str, "estimator of the reference run"] | None = None
+    reference: Reference | None = None
+    checkpoints: tuple[int, ...] = ()
     warmup: Annotated[int, Ge(0), "steps that an adaptive control gets on other batches"] = 200
+    target: Annotated[str, "evidence, bound, or an estimator"] | None = None
+    target_draws: Annotated[int, Ge(2), "gradient draws of the target per batch"] | None = None
+
+    @model_serializer(mode="wrap")
+    def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # what came later stands in a spec only where it says something: keys of older results stay
+        return {name: value for name, value in dump(self).items() if name not in _LATER or value}
 
 
 class LogLikelihood(_Settings):
@@ -52,6 +126,16 @@ class LogLikelihood(_Settings):
 
     method: Literal["iwae"] = "iwae"
     k: Annotated[int, Ge(1), "importance samples per datum"] = 500
+
+
+class InferenceGap(_Settings):
+    """How the gap between evidence and ELBO is measured, and split into approximation and amortization."""
+
+    k: Annotated[int, Ge(1), "importance samples per datum"] = 500
+    steps: Annotated[int, Ge(1), "steps towards the best posterior"] = 300
+    lr: Annotated[float, Gt(0), "learning rate of these steps"] = 0.05
+    samples: Annotated[int, Ge(1), "posterior draws per datum"] = 200
+    data: Annotated[int, Ge(1), "validation and test data that are used at most"] | None = 200
 
 
 class Measure(_Settings):
@@ -67,6 +151,11 @@ class Measure(_Settings):
     data: Annotated[int, Ge(1), "validation and test data that are used at most"] | None = None
     gradients: Gradients | None = None
     log_likelihood: LogLikelihood | None = None
+    inference_gap: InferenceGap | None = None
+
+    @model_serializer(mode="wrap")
+    def _told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if name != "inference_gap" or value}
 
     def steps(self, last: int) -> tuple[int, ...]:
         """The steps after which something is measured, the last one among them.
@@ -77,46 +166,140 @@ class Measure(_Settings):
         return (*range(self.every, last, self.every), last) if self.every else (last,)
 
 
+def log_spaced(count: int, last: int) -> tuple[int, ...]:
+    """Initialisation, the last step, and steps between them by which s + 1 grows by one factor.
+
+    >>> log_spaced(5, 1000)
+    (0, 5, 31, 177, 1000)
+    """
+    return tuple(sorted({round((last + 1) ** (i / (count - 1))) - 1 for i in range(count)}))
+
+
 @functools.cache
 def _parameters(model: type[_Settings]) -> tuple[Parameter, ...]:
-    """The model's own fields as parameters, nested models apart."""
+    """The model's own fields as parameters, those that are read apart left out."""
     hints = get_type_hints(model, include_extras=True)
     return tuple(
         parameter_of(name, hints[name], info.default, required=False)
         for name, info in model.model_fields.items()
-        if name not in _NESTED
+        if name not in (*_NESTED, *_SHARED, "inner")
     )
 
 
-_NESTED: Mapping[str, type[_Settings]] = {"gradients": Gradients, "log_likelihood": LogLikelihood}
+_NESTED: Mapping[str, type[_Settings]] = {
+    "gradients": Gradients,
+    "log_likelihood": LogLikelihood,
+    "inference_gap": InferenceGap,
+}
+EXACT_TARGETS = ("evidence", "bound")
+_TARGET_DRAWS = 1000
+_LATER = ("checkpoints", "target", "target_draws")
+_SHARED = ("reference", "checkpoints")  # with `at: shared` alone
+_CHECKPOINTS = parameter_of(
+    "checkpoints",
+    Annotated[int, Ge(2), "how many log-spaced steps of the reference run, or which"]
+    | list[Annotated[int, Ge(0)]]
+    | None,
+    None,
+    required=False,
+)
 
 
 def read_trains(node: Node, path: str, problems: Problems) -> tuple[list[Train], tuple[str, ...]]:
     """Every crossing under ``train``, and the names that its sweep crosses, in the order of the fields."""
-    values = read_values(node, _parameters(Train), path, problems, keys=("sweep",))
+    values = read_values(node, _parameters(Train), path, problems, keys=("inner", "sweep"))
     swept = tuple(name for name in Train.model_fields if name in values.swept)
-    return [Train(**given) for given in values.crossed()], swept
+    entries: Mapping[str, Node] = node.value if isinstance(node.value, dict) else {}
+    inner = None
+    if "inner" in entries and entries["inner"].value is not None:
+        inner = Inner(**read_values(entries["inner"], _parameters(Inner), f"{path}.inner", problems).given)
+    return [Train(**given, inner=inner) for given in values.crossed()], swept
 
 
-def read_measure(node: Node, catalogue: Catalogue, path: str, problems: Problems) -> Measure:
-    """What stands under ``measure``; an empty mapping below it asks for the defaults."""
+def read_measure(
+    node: Node,
+    catalogue: Catalogue,
+    path: str,
+    problems: Problems,
+    trains: Sequence[Train] = (),
+    swept: Sequence[str] = (),
+) -> Measure:
+    """What stands under ``measure``; an empty mapping below it asks for the defaults.
+
+    Args:
+        node: what stands there.
+        catalogue: what is registered.
+        path: of the node.
+        problems: where problems go.
+        trains: the grid's; a reference run is trained as they all are.
+        swept: in what they differ; there a reference has the default.
+    """
     given = dict(read_values(node, _parameters(Measure), path, problems, keys=tuple(_NESTED)).given)
     entries: Mapping[str, Node] = node.value if isinstance(node.value, dict) else {}
+    common = trains[0].model_dump(exclude=set(swept)) if trains else {}
     for name, model in _NESTED.items():
         if name in entries and (inner := entries[name]).value is not None:
-            values = dict(read_values(inner, _parameters(model), f"{path}.{name}", problems).given)
-            if name == "gradients":
-                _check_reference(values, inner, catalogue, f"{path}.{name}", problems)
+            keys = _SHARED if model is Gradients else ()
+            values = dict(read_values(inner, _parameters(model), f"{path}.{name}", problems, keys=keys).given)
+            if model is Gradients:
+                values |= _read_target(values, inner, catalogue, f"{path}.{name}", problems)
+                values |= _read_shared(values, inner, catalogue, f"{path}.{name}", problems, given.get("every"), common)
             given[name] = model(**values)
     return Measure(**given)
 
 
-def _check_reference(values: dict[str, Any], node: Node, catalogue: Catalogue, path: str, problems: Problems) -> None:
-    """Write the reference out in full, so that its spelling does not change a cell's key."""
-    if values.get("reference") is None:
-        return
-    place: Place = node.value["reference"].place
+def _read_shared(
+    values: Mapping[str, Any],
+    node: Node,
+    catalogue: Catalogue,
+    path: str,
+    problems: Problems,
+    every: int | None,
+    common: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The reference run and its checkpoints, all of it said, so that its spelling does not change a cell's key."""
+    entries: Mapping[str, Node] = node.value if isinstance(node.value, dict) else {}
     if values.get("at") != "shared":
-        problems.add(place, f"{path}.reference", "only with at: shared")
-    found = read_choices(Node(values["reference"], place), "estimator", catalogue, f"{path}.reference", problems)
-    values["reference"] = found[0].full if found else None
+        for name in _SHARED:
+            if name in entries and entries[name].value is not None:
+                problems.add(entries[name].place, f"{path}.{name}", "only with at: shared")
+        return {}
+    nothing = Node(None, node.place)
+    reference = _reference(entries.get("reference", nothing), catalogue, f"{path}.reference", problems, common)
+    steps = entries.get("checkpoints", nothing)
+    written = read_values(Node({"checkpoints": steps}, node.place), (_CHECKPOINTS,), path, problems).given
+    wanted, last = written.get("checkpoints"), reference.steps
+    if isinstance(wanted, int):
+        found = log_spaced(wanted, last)
+    else:
+        found = tuple(sorted({0, last, *(Measure(every=every).steps(last) if wanted is None else wanted)}))
+    if found[-1] > last:
+        problems.add(steps.place, f"{path}.checkpoints", f"{found[-1]} is beyond the reference's last step, {last}")
+    return {"reference": reference, "checkpoints": found, "batch": values.get("batch") or reference.batch}
+
+
+def _read_target(
+    values: Mapping[str, Any], node: Node, catalogue: Catalogue, path: str, problems: Problems
+) -> dict[str, Any]:
+    """The target written out in full, and its draws."""
+    text, draws = values.get("target"), values.get("target_draws")
+    if text is None or text in EXACT_TARGETS:
+        if draws is not None:
+            problems.add(node.value["target_draws"].place, f"{path}.target_draws", "only with an estimator as target")
+        return {}
+    place = node.value["target"].place
+    found = read_choices(Node(text, place), "estimator", catalogue, f"{path}.target", problems)
+    return {"target": found[0].full if found else None, "target_draws": draws or _TARGET_DRAWS}
+
+
+def _reference(node: Node, catalogue: Catalogue, path: str, problems: Problems, common: Mapping[str, Any]) -> Reference:
+    """An estimator's text, or a mapping of it and of what is trained in another way than the grid's cells."""
+    where = f"{path}.estimator"
+    if isinstance(node.value, str):
+        node, where = Node({"estimator": node}, node.place), path
+    given = dict(read_values(node, _parameters(Reference), path, problems).given)
+    if given.get("estimator") is not None:
+        place = node.value["estimator"].place
+        found = read_choices(Node(given["estimator"], place), "estimator", catalogue, where, problems)
+        given["estimator"] = found[0].full if found else None
+    return Reference(**{**common, **given})

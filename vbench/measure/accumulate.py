@@ -44,14 +44,16 @@ class VectorMoments:
     Args:
         parts: name -> range of coordinates; disjoint, and together all of them.
         pilot: how many rows make c, at least 2.
+        blocks: means of rows i, i + blocks, ... that are kept besides; 0 for none.
 
     Source: Chan, Golub & LeVeque (1983), Algorithms for Computing the Sample Variance,
     doi:10.1080/00031305.1983.10483115.
     """
 
-    def __init__(self, parts: Mapping[str, slice], pilot: int = PILOT) -> None:
+    def __init__(self, parts: Mapping[str, slice], pilot: int = PILOT, blocks: int = 0) -> None:
         self.parts = dict(parts)
         self.count = 0
+        self._block_sums: list[Tensor | None] = [None] * blocks
         self._pilot = pilot
         self._waiting: list[Tensor] = []
         self._shift: Tensor | None = None
@@ -85,6 +87,10 @@ class VectorMoments:
         # copy, then subtract in place: several times as fast as one subtraction of mixed types
         shifted = self._row.copy_(row).sub_(shift)
         self._sum += shifted
+        if self._block_sums:
+            place = len(self._squares) % len(self._block_sums)
+            before = self._block_sums[place]
+            self._block_sums[place] = shifted.clone() if before is None else before.add_(shifted)
         self._squares.append(torch.stack([shifted[part].dot(shifted[part]) for part in self.parts.values()]))
 
     @property
@@ -92,6 +98,13 @@ class VectorMoments:
         """Sample mean ``[P]``, float64."""
         shift = self._start() if self._shift is None else self._shift
         return shift + self._sum / self.count
+
+    @property
+    def block_means(self) -> Tensor:
+        """Independent means ``[blocks, P]``, fewer where fewer rows came; float64."""
+        shift, n = self._start() if self._shift is None else self._shift, len(self._block_sums)
+        sums = [total for total in self._block_sums if total is not None]
+        return torch.stack([shift + total / len(range(i, self.count, n)) for i, total in enumerate(sums)])
 
     def spread(self) -> dict[str, Spread]:
         """Moments of ``all`` and of each part, in the squared unit of the rows.

@@ -21,7 +21,7 @@ from vbench.model import rebuilt
 from vbench.rng import Rng, derive
 from vbench.types import Batch, Estimator
 
-__all__ = ["METHODS", "GradientDraws", "agree", "part_ranges"]
+__all__ = ["METHODS", "GradientDraws", "agree", "part_ranges", "trainable"]
 
 METHODS: Final = ("auto", "moments", "vmap", "loop")
 _PARTS: Final = ("encoder", "decoder", "prior")
@@ -85,7 +85,7 @@ class GradientDraws:
         self._rehearsed: list[Tensor] = []
         self._times: list[float] = []
         self.method = "loop"
-        self.parameters = _trainable(self.system.model)
+        self.parameters = trainable(self.system.model)
         self.parts = part_ranges(self.parameters)
         self.evaluations = int(getattr(estimator, "evaluations", estimator.k))
         size = sum(p.numel() for p in self.parameters.values())
@@ -176,8 +176,8 @@ class GradientDraws:
         return time.perf_counter()
 
 
-def _trainable(model: nn.Module) -> dict[str, Tensor]:
-    """Trainable parameters by name, those of one part together."""
+def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """Trainable parameters by name, those of one part together: the order of a flat gradient."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not named:
         raise ValueError("the model has no trainable parameter: there is no gradient to measure")

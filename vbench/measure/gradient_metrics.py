@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from vbench.measure.accumulate import VectorMoments
+from vbench.measure.bias import TargetSums
 from vbench.measure.draws import part_ranges
 from vbench.measure.gradients import GradientMoments, gradient_moments, relative, root_ratio
 from vbench.measure.measurement import Measurement
+from vbench.measure.truth import BLOCKS, Truth
 from vbench.rng import derive
 from vbench.types import Batch, Estimator
 
@@ -25,6 +28,7 @@ def gradient_measurements(
     draws: int = 100,
     key: int = 0,
     method: str = "auto",
+    target: Callable[[int, Batch], Truth] | None = None,
 ) -> list[Measurement]:
     r"""Gradient metrics over fixed batches, for each part of the model.
 
@@ -43,6 +47,14 @@ def gradient_measurements(
     * ``work_normalized_variance``: noise x median seconds of one plain forward and backward pass, nats^2 s
       (error: the variance's). Machine-free: ``function_evaluations``, the decoder's per datum and gradient.
 
+    And where there is a target t (:mod:`vbench.measure.bias`), over the same batches:
+
+    * ``gradient_bias``: root of the mean over batches of :math:`|E g - t|^2`, nats; NaN where that is not two of its
+      errors above zero. ``gradient_bias_squared``: the same without the root, unbiased, may be negative, nats^2.
+    * ``gradient_mse``: variance plus squared bias, nats^2; ``gradient_relative_mse``: over :math:`|t|^2`.
+    * ``gradient_cosine``: of the angle between E g and t. A single gradient's is less by
+      :math:`\mathrm{snr} / \sqrt{1 + \mathrm{snr}^2}`, in the root mean square.
+
     NaN is "not resolved": the mean square, or the data variance, is not above its own noise.
 
     Args:
@@ -52,6 +64,7 @@ def gradient_measurements(
         draws: n, at each batch.
         key: batch b has its own draws, a function of (key, b).
         method: as in :func:`~vbench.measure.gradients.gradient_moments`.
+        target: what the gradient of batch b is held against.
 
     Raises:
         ValueError: no batch, or as :func:`~vbench.measure.gradients.gradient_moments`.
@@ -61,11 +74,14 @@ def gradient_measurements(
     doi:10.1287/opre.40.3.505 (variance x time); Efron & Stein (1981), The Jackknife Estimate of Variance,
     doi:10.1214/aos/1176345462.
     """
-    found, across = [], None
+    found, across, against = [], None, TargetSums()
     for number, batch in enumerate(batches):
-        moments = gradient_moments(
-            model, estimator, batch, draws=draws, key=derive("batch", key, number), method=method
-        )
+        truth, own = target(number, batch) if target else None, derive("batch", key, number)
+        blocks = BLOCKS if truth else 0
+        moments = gradient_moments(model, estimator, batch, draws=draws, key=own, method=method, blocks=blocks)
+        if truth:
+            against.add(moments.blocks, truth, moments.parts)
+            moments = replace(moments, blocks=torch.empty(0, 0))
         flat = torch.cat([piece.flatten() for piece in moments.mean.values()])
         across = across or VectorMoments(part_ranges(moments.mean))
         across.add(flat[None])
@@ -78,6 +94,8 @@ def gradient_measurements(
         result += [noise, *others]
         if (data := _data(found, across, part)) is not None:
             result += [data, _share(noise, data)]
+        if target:
+            result += against.measurements(noise)
     return result
 
 

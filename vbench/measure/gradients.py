@@ -42,6 +42,8 @@ class GradientMoments:
         seconds: wall time of the whole measurement.
         seconds_per_gradient: median wall time of one plain forward and backward pass, whatever the method.
         method: the method used, ``moments``, ``vmap`` or ``loop``.
+        blocks: independent means of the flat gradient ``[J, P]``, float64; empty unless asked for.
+        parts: each part's range in a flat gradient.
     """
 
     variance: Mapping[str, float]
@@ -55,6 +57,8 @@ class GradientMoments:
     seconds: float
     seconds_per_gradient: float
     method: str
+    blocks: Tensor = field(default_factory=lambda: torch.empty(0, 0), repr=False, compare=False)
+    parts: Mapping[str, slice] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def snr(self) -> dict[str, float]:
@@ -76,6 +80,7 @@ def gradient_moments(
     key: int = 0,
     method: str = "auto",
     chunk: int | None = None,
+    blocks: int = 0,
 ) -> GradientMoments:
     r"""Variance and mean of the minibatch-mean gradient over fresh noise.
 
@@ -100,6 +105,7 @@ def gradient_moments(
             where it serves, else vmap where a draw is small, unless the estimator keeps state, cannot be vmapped or
             then differs.
         chunk: draws at a time under vmap; None: by a fixed memory budget. It changes last bits only.
+        blocks: how many independent means to keep besides, each of every so-manieth draw; fewer where draws are few.
 
     Raises:
         ValueError: unknown method, fewer than 2 draws, a model without trainable parameters, or one that
@@ -116,9 +122,9 @@ def gradient_moments(
         raise ValueError(f"chunk is at least 1, not {chunk}")
     start = time.perf_counter()
     source = GradientDraws(model, estimator, batch, draws, key, chunk)
-    found, used = _by_datum(source, method, key), "moments"
+    found, used = _by_datum(source, method, key, blocks), "moments"
     if found is None:
-        found, used = _by_draw(source, method), source.method
+        found, used = _by_draw(source, method, blocks), source.method
     sizes = {"all": slice(0, sum(p.numel() for p in source.parameters.values())), **source.parts}
     return GradientMoments(
         variance={part: s.variance for part, s in found.spread.items()},
@@ -132,29 +138,31 @@ def gradient_moments(
         seconds=time.perf_counter() - start,
         seconds_per_gradient=source.seconds,
         method=used,
+        blocks=torch.empty(0, 0) if found.blocks is None else found.blocks,
+        parts=source.parts,
     )
 
 
-def _by_datum(source: GradientDraws, method: str, key: int) -> DatumMoments | None:
+def _by_datum(source: GradientDraws, method: str, key: int, blocks: int) -> DatumMoments | None:
     """None where data cannot be measured one by one and this was not insisted on."""
     if method not in ("auto", "moments"):
         return None
     try:
-        return datum_moments(source, key)
+        return datum_moments(source, key, blocks)
     except UnservedError as reason:
         if method == "moments":
             raise ValueError(f"method 'moments' does not serve this model and estimator: {reason}") from reason
         return None
 
 
-def _by_draw(source: GradientDraws, method: str) -> DatumMoments:
+def _by_draw(source: GradientDraws, method: str, blocks: int) -> DatumMoments:
     """From draws of the whole gradient, which tell nothing of single data."""
-    sums = VectorMoments(source.parts)
+    sums = VectorMoments(source.parts, blocks=blocks)
     for rows in source.rows(method):
         sums.add(rows)
     pieces = torch.split(sums.mean, [p.numel() for p in source.parameters.values()])
     mean = {name: piece.view_as(p) for (name, p), piece in zip(source.parameters.items(), pieces, strict=True)}
-    return DatumMoments(sums.spread(), {}, mean, len(source.keys))
+    return DatumMoments(sums.spread(), {}, mean, len(source.keys), sums.block_means if blocks else None)
 
 
 def root_ratio(square: float, variance: float) -> float:

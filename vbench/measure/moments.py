@@ -11,10 +11,12 @@ What is gained at equal time is a property of the estimator: much where the data
 
 from __future__ import annotations
 
+import statistics
 import warnings
 from collections.abc import Iterator
 from functools import partial
-from typing import Final, NamedTuple
+from itertools import combinations
+from typing import Final, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -48,20 +50,23 @@ class DatumMoments(NamedTuple):
         data: by part, the trace of Cov_x E[g given x] / B, unbiased; empty where data were not told apart.
         mean: by parameter, float64.
         draws: how many.
+        blocks: independent means of the flat gradient ``[J, P]``, float64, where they were asked for.
     """
 
     spread: dict[str, Spread]
     data: dict[str, float]
     mean: dict[str, Tensor]
     draws: int
+    blocks: Tensor | None = None
 
 
-def datum_moments(source: GradientDraws, key: int) -> DatumMoments:
+def datum_moments(source: GradientDraws, key: int, blocks: int = 0) -> DatumMoments:
     """Moments at the batch and of the system of ``source``, from at least as many draws.
 
     Args:
         source: what is measured.
         key: draws of the datum in place b are a function of (key, b).
+        blocks: independent means to tell; fewer where draws are few.
 
     Raises:
         UnservedError: data interact; or parameters are used in ways that lanes do not follow; or draws or data are
@@ -71,9 +76,12 @@ def datum_moments(source: GradientDraws, key: int) -> DatumMoments:
     _plan(len(source.keys), size, 0)  # before anything is run
     lanes, probe = _guarded(source)
     lane = probe.held + 4 * source.evaluations * source.batch.x[0].numel()
-    half, groups = _plan(len(source.keys), size, min(_ROWS // probe.rows, _BUDGET // lane))
+    half, groups = _plan(len(source.keys), size, min(_ROWS // probe.rows, _BUDGET // lane), blocks)
     sums = DatumSums(size)
-    totals = [{n: torch.zeros_like(p, dtype=torch.float64) for n, p in source.parameters.items()} for _ in range(2)]
+    totals = [
+        {n: torch.zeros_like(p, dtype=torch.float64) for n, p in source.parameters.items()}
+        for _ in range(min(max(2, blocks), groups))
+    ]
     for group in range(groups):
         own: dict[str, list[Tensor]] = {part: [] for part in source.parts}
         cross: dict[str, list[Tensor]] = {part: [] for part in source.parts}
@@ -84,15 +92,21 @@ def datum_moments(source: GradientDraws, key: int) -> DatumMoments:
                 own[part].append(found.own[part])
                 cross[part].append(found.cross[part])
             for name, value in found.totals.items():
-                totals[group % 2][name] += value.double()  # an addition of mixed types is several times as slow
+                totals[group % len(totals)][name] += (
+                    value.double()
+                )  # an addition of mixed types is several times as slow
         sums.add({part: torch.cat(v) for part, v in own.items()}, {part: torch.cat(v) for part, v in cross.items()})
-    return _result(source, sums, totals, half, groups)
+    result = _result(source, sums, totals, half, groups)
+    return result if blocks else result._replace(blocks=None)
 
 
-def _plan(draws: int, size: int, most: int) -> tuple[int, int]:
-    """Half the draws of a datum in a group of at most so many, and how many groups."""
+def _plan(draws: int, size: int, most: int, blocks: int = 0) -> tuple[int, int]:
+    """Half the draws of a datum in a group of at most so many, and how many groups: one for each block, if possible."""
+    least = min(blocks, -(-draws // (2 * _HALVES[-1])))
     for half in _HALVES:
         groups = -(-draws // (2 * half))
+        if groups < least:
+            continue
         if (2 * half <= most or half == _HALVES[-1]) and size > 1 < groups and (groups - 1) * size >= _FREEDOM:
             return half, groups
     raise UnservedError(f"{draws} draws of {size} data are too few for an error")
@@ -102,9 +116,9 @@ def _result(
     source: GradientDraws, sums: DatumSums, totals: list[dict[str, Tensor]], half: int, groups: int
 ) -> DatumMoments:
     size = len(source.batch.x)
-    counts = [2 * half * size * (-(-(groups - i) // 2)) for i in range(2)]
+    counts = [2 * half * size * len(range(i, groups, len(totals))) for i in range(len(totals))]
     means = [torch.cat([t.flatten() for t in total.values()]) / n for total, n in zip(totals, counts, strict=True)]
-    flat = (counts[0] * means[0] + counts[1] * means[1]) / sum(counts)
+    flat = cast(Tensor, sum(n * mean for n, mean in zip(counts, means, strict=True))) / sum(counts)
     resolution = 100 * torch.finfo(next(iter(source.parameters.values())).dtype).eps
     spread, data = {}, {}
     for part, found in sums.spread().items():
@@ -114,12 +128,13 @@ def _result(
         elif found.variance < resolution * found.second:
             raise UnservedError(f"the noise of {part} is hardly above the rounding of its gradients")
         where = source.parts.get(part, slice(None))
-        square = float(means[0][where].dot(means[1][where]))  # independent of each other: unbiased
+        # independent of each other: unbiased
+        square = statistics.fmean(float(one[where].dot(other[where])) for one, other in combinations(means, 2))
         spread[part] = Spread(variance, error, square)
         data[part] = (found.mean_square / size - square) / (size - 1)
     pieces = torch.split(flat, [p.numel() for p in source.parameters.values()])
     mean = {name: piece.view_as(p) for (name, p), piece in zip(source.parameters.items(), pieces, strict=True)}
-    return DatumMoments(spread, data, mean, 2 * half * groups)
+    return DatumMoments(spread, data, mean, 2 * half * groups, torch.stack(means))
 
 
 def _cut(batch: Batch, most: int) -> Iterator[tuple[int, Batch]]:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
-from vbench.assemble import Built
+from vbench.assemble import Built, build_choices
 from vbench.batches import Order, TrainingBatches, fixed_batches
-from vbench.grid import Cell, Gradients
+from vbench.grid import Cell, Gradients, parse_choice
 from vbench.measure.diagnostics import DIAGNOSTICS, diagnose
+from vbench.measure.gaps import inference_gap
 from vbench.measure.gradient_metrics import gradient_measurements
 from vbench.measure.gradients import adapt
 from vbench.measure.likelihood import log_likelihood
-from vbench.measure.measurement import MEASURES
+from vbench.measure.measurement import MEASURES, Measurement
+from vbench.measure.refit import refitted
+from vbench.measure.truth import Truth, UnknownTargetError, bound_truth, evidence_truth, mean_truth
 from vbench.records import Row
+from vbench.registry import load_registry
 from vbench.rng import derive
-from vbench.types import Batch
+from vbench.types import Batch, Incompatible, Refittable
 
 __all__ = ["evaluate", "measure_gradients", "missing"]
 
@@ -37,6 +41,8 @@ def missing(built: Built) -> dict[str, str]:
 def evaluate(built: Built, cell: Cell, step: int, *, last: bool, device: torch.device) -> list[Row]:
     """Held-out measures of the model: on validation data at every stop, and on test data at the last.
 
+    Where the encoder has parameters of each datum's own, they are fitted to the data that are measured, first.
+
     All cells and seeds of a dataset are measured on the same bits with the same noise.
     """
     without = missing(built)
@@ -45,19 +51,29 @@ def evaluate(built: Built, cell: Cell, step: int, *, last: bool, device: torch.d
     for split in ("valid", "test") if last else ("valid",):
         key = derive("evaluation", split)
 
-        def batches(split: str = split, key: int = key) -> Iterator[Batch]:
-            return fixed_batches(built.data, split, _BATCH, key, limit=settings.data, device=device)  # type: ignore[arg-type]
+        def batches(split: str = split, key: int = key, limit: int | None = None) -> Iterator[Batch]:
+            least = min((count for count in (settings.data, limit) if count), default=None)
+            return fixed_batches(built.data, split, _BATCH, key, limit=least, device=device)  # type: ignore[arg-type]
 
         if not len(getattr(built.data, split)):
             continue
-        found = diagnose(built.model, built.estimator, batches(), samples=settings.samples, key=key, measures=measures)
+        model = built.model
+        found: list[Measurement] = []
+        if isinstance(model.encoder, Refittable):
+            model, found = refitted(model, built.estimator, batches(), key=key)
+        found += diagnose(model, built.estimator, batches(), samples=settings.samples, key=key, measures=measures)
         if last and settings.log_likelihood and "log_likelihood" not in without:
-            found += log_likelihood(built.model, batches(), k=settings.log_likelihood.k, key=key)
+            found += log_likelihood(model, batches(), k=settings.log_likelihood.k, key=key)
+        if last and settings.inference_gap and "inference_gap" not in without:
+            first = batches(limit=settings.inference_gap.data)
+            found += inference_gap(model, first, **settings.inference_gap.model_dump(exclude={"data"}), key=key)
         rows += [Row(step, split, *measurement) for measurement in found]
     return rows
 
 
-def measure_gradients(built: Built, cell: Cell, step: int, device: torch.device, *, warm_up: bool = False) -> list[Row]:
+def measure_gradients(
+    built: Built, cell: Cell, step: int, device: torch.device, missed: set[str], *, warm_up: bool = False
+) -> list[Row]:
     """Moments of the gradient on fixed batches of training data; every estimator sees the same batches.
 
     Args:
@@ -65,6 +81,7 @@ def measure_gradients(built: Built, cell: Cell, step: int, device: torch.device,
         cell: for its settings and seed.
         step: of the parameters.
         device: where.
+        missed: takes the reason where there is no target to hold the gradients against.
         warm_up: first let what the estimator adapts settle, on other batches.
     """
     settings: Gradients = cell.measure.gradients  # type: ignore[assignment]
@@ -75,6 +92,30 @@ def measure_gradients(built: Built, cell: Cell, step: int, device: torch.device,
         training = TrainingBatches(built.data, settings.warmup, derive("warm-up data", key), order, device)
         others = (training[step] for step in range(settings.warmup))
         adapt(built.model, built.estimator, others, settings.warmup, derive("warm-up", key), lr=cell.train.lr)
-    batches = fixed_batches(built.data, "train", size, key, count=settings.batches, device=device)
-    found = gradient_measurements(built.model, built.estimator, batches, settings.draws, key)
-    return [Row(step, "train", *measurement) for measurement in found]
+
+    def found(target: Callable[[int, Batch], Truth] | None) -> list[Measurement]:
+        batches = fixed_batches(built.data, "train", size, key, count=settings.batches, device=device)
+        return gradient_measurements(built.model, built.estimator, batches, settings.draws, key, target=target)
+
+    try:
+        measured = found(_target(built, cell, key, device))
+    except (UnknownTargetError, Incompatible) as reason:
+        missed.add(f"gradient target {settings.target}: {reason}")
+        measured = found(None)
+    return [Row(step, "train", *measurement) for measurement in measured]
+
+
+def _target(built: Built, cell: Cell, key: int, device: torch.device) -> Callable[[int, Batch], Truth] | None:
+    """What the gradients of each batch are held against; all estimators of a dataset, model and seed share it."""
+    settings: Gradients = cell.measure.gradients  # type: ignore[assignment]
+    text, model = settings.target, built.model
+    if text is None:
+        return None
+    if text == "evidence":
+        return lambda number, batch: evidence_truth(model, batch)
+    if text == "bound":
+        return lambda number, batch: bound_truth(model, batch, built.estimator)
+    choice = parse_choice(text, "estimator", load_registry().catalogue(), "measure.gradients.target")
+    other = build_choices({**cell.choices(), "estimator": choice}, cell.seed).estimator.to(device)
+    draws: int = settings.target_draws  # type: ignore[assignment]
+    return lambda number, batch: mean_truth(model, batch, other, draws, derive("target", key, number))
