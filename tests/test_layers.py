@@ -15,7 +15,7 @@ LAYERS: dict[str, list[str]] = {
     "L1": ["bounds", "targets", "families", "model", "batches"],
     "L2": ["estimators", "oracles", "builtin"],
     "L3": ["registry", "listing"],
-    "L4": ["cells", "store", "records", "assemble", "provenance", "checkpoints"],
+    "L4": ["cells", "store", "verdicts", "records", "assemble", "provenance", "checkpoints"],
     "L5": ["optimizers", "measure", "training", "runner", "execute", "study"],
     "L6": ["report", "scaffold", "plot", "cli", "__main__"],
 }

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from vbench import cells, store
+from vbench import cells, store, verdicts
 from vbench.grid.crossing import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -138,8 +138,15 @@ class Store:
         return frame
 
     def cells(self) -> DataFrame:
-        """One row per cell: what identifies it, its status, then a column per parameter, fact and source."""
-        rows = [_cell(self.study, outcome) for outcome in self.outcomes().values()]
+        """One row per cell: what identifies it, its status, then a column per parameter, fact and source.
+
+        ``judged`` is the judge's verdict on the estimator, by the code of the cell: see ``vbench check --study``.
+        """
+        found = verdicts.load_verdicts(self.folder)
+        rows = [
+            _cell(self.study, outcome) | {"judged": verdicts.beside(found, outcome.spec, outcome.provenance)}
+            for outcome in self.outcomes().values()
+        ]
         return cells.frame(rows, _CELL, _CATEGORIES)
 
     def compact(self) -> None:

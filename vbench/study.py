@@ -88,6 +88,7 @@ class _Planner:
     catalogue: Catalogue
     folder: Path
     keep_stale: bool
+    exclusive: bool = False
 
     def __post_init__(self) -> None:
         self.obstacle = functools.cache(self._obstacle)
@@ -104,6 +105,9 @@ class _Planner:
             reference = self._reference(cell, digest)
             more = {"reference": reference.key} if reference else {}
             planned = self._decide(cell, cell.key(digest, **more), stored)
+            before = stored.get(planned.key)
+            if self.exclusive and planned.action == "done" and before and before.facts.get("timing") == "shared":
+                planned = replace(planned, action="run", reason="was timed beside other cells")
             if reference:
                 planned = replace(planned, reference=reference.key)
                 if planned.action == "run":
@@ -167,6 +171,7 @@ def make_plan(
     overrides: Sequence[str] = (),
     filters: Sequence[str] = (),
     keep_stale: bool = False,
+    exclusive: bool = False,
 ) -> Plan:
     """What a run of this grid would do, cell by cell, without doing it.
 
@@ -175,7 +180,7 @@ def make_plan(
         PluginError: two plugins claim one name.
     """
     grid = _read(grid, overrides, filters)
-    return _Planner(grid, load_catalogue(), Path(results) / grid.name, keep_stale).plan()
+    return _Planner(grid, load_catalogue(), Path(results) / grid.name, keep_stale, exclusive).plan()
 
 
 def run(
@@ -189,6 +194,7 @@ def run(
     device: str = "cpu",
     timeout: float | None = None,
     keep_stale: bool = False,
+    exclusive: bool = False,
     on_plan: Callable[[Plan], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Result:
@@ -204,6 +210,8 @@ def run(
         device: ``cpu``, ``cuda`` or ``auto``.
         timeout: seconds that one cell may take.
         keep_stale: serve results whose code has since changed, marked, instead of making them again.
+        exclusive: one cell at a time, so that its seconds are its own as far as this call goes; cells that were timed
+            beside others are run again.
         on_plan, on_event: called with the plan, then as cells start, go on and end.
 
     Raises:
@@ -213,12 +221,13 @@ def run(
     grid = _read(grid, overrides, filters)
     folder = Path(results) / grid.name
     workers = (os.cpu_count() or 1) if workers is None else workers
+    workers = min(workers, 1) if exclusive else workers
     executor = Executor(
         "vbench.runner:attempt", workers=workers, threads=threads, timeout=timeout, log_folder=folder / "logs"
     )
     executor.warm()
     device = _device(device)
-    plan = make_plan(grid, results=results, keep_stale=keep_stale)
+    plan = make_plan(grid, results=results, keep_stale=keep_stale, exclusive=exclusive)
     if on_plan:
         on_plan(plan)
     store = Store(folder)

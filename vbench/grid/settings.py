@@ -70,6 +70,8 @@ class Gradients(_Settings):
         target: what bias and error are to: ``evidence``, ``bound`` (each estimator's own), or the expectation of an
             estimator, written out in full; None for no such measure.
         target_draws: of that estimator, where no exact answer is known.
+        posterior: whether to measure by what the encoder returns too, part ``posterior``.
+        binarization: whether to tell the part of drawing bits in the data variance; it takes as many draws again.
     """
 
     draws: Annotated[int, Ge(2), "gradient draws per batch"] = 100
@@ -81,6 +83,8 @@ class Gradients(_Settings):
     warmup: Annotated[int, Ge(0), "steps that an adaptive control gets on other batches"] = 200
     target: Annotated[str, "evidence, bound, or an estimator"] | None = None
     target_draws: Annotated[int, Ge(2), "gradient draws of the target per batch"] | None = None
+    posterior: Annotated[bool, "measure by loc and log scale, or logits, too"] = False
+    binarization: Annotated[bool, "tell drawing bits apart from drawing data"] = False
 
     @model_serializer(mode="wrap")
     def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -141,7 +145,7 @@ def _parameters(model: type[_Settings]) -> tuple[Parameter, ...]:
 _NESTED: Mapping[str, type[_Settings]] = {"gradients": Gradients, "log_likelihood": LogLikelihood}
 EXACT_TARGETS = ("evidence", "bound")
 _TARGET_DRAWS = 1000
-_LATER = ("checkpoints", "target", "target_draws")
+_LATER = ("checkpoints", "target", "target_draws", "posterior", "binarization")
 _SHARED = ("reference", "checkpoints")  # with `at: shared` alone
 _CHECKPOINTS = parameter_of(
     "checkpoints",
