@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, get_type_hints
 
 from annotated_types import Ge, Gt
@@ -23,6 +24,7 @@ __all__ = [
     "Train",
     "log_spaced",
     "read_measure",
+    "read_measures",
     "read_trains",
 ]
 
@@ -194,6 +196,35 @@ def read_measure(
                 values |= _read_shared(values, inner, catalogue, f"{path}.{name}", problems, given.get("every"), common)
             given[name] = model(**values)
     return Measure(**given)
+
+
+def read_measures(
+    node: Node,
+    catalogue: Catalogue,
+    path: str,
+    problems: Problems,
+    trains: Sequence[Train] = (),
+    swept: Sequence[str] = (),
+) -> list[Measure]:
+    """As :func:`read_measure`, once for each of several references in a list."""
+    found = []
+    for one in _each_reference(node):
+        before = len(problems)
+        found.append(read_measure(one, catalogue, path, problems, trains, swept))
+        if len(problems) > before:  # the rest would say the same again
+            break
+    return found
+
+
+def _each_reference(node: Node) -> list[Node]:
+    """The node with each of the references that it lists."""
+    gradients = node.value.get("gradients") if isinstance(node.value, dict) else None
+    inner = gradients.value if gradients and isinstance(gradients.value, dict) else {}
+    references = inner.get("reference")
+    if references is None or not isinstance(references.value, list) or not references.value:
+        return [node]
+    alone = [replace(gradients, value={**inner, "reference": item}) for item in references.value]
+    return [replace(node, value={**node.value, "gradients": one}) for one in alone]
 
 
 def _read_shared(
