@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from vbench.bounds import ELBO, IWAE, Renyi
 
 BOUNDS = [ELBO(), IWAE(), Renyi(-2.0), Renyi(-0.5), Renyi(0.0), Renyi(0.5), Renyi(1.0), Renyi(3.0)]
-every = pytest.mark.parametrize("bound", BOUNDS, ids=str)
+LIMITS = [Renyi(-math.inf), Renyi(math.inf)]
+every = pytest.mark.parametrize("bound", [*BOUNDS, *LIMITS], ids=str)
+finite = pytest.mark.parametrize("bound", BOUNDS, ids=str)
 always = settings(deadline=None, database=None, derandomize=True, max_examples=50)
 
 
@@ -83,7 +85,7 @@ def test_data_do_not_interact_and_equal_weights_give_themselves(bound):
     assert bound(log_w.float()).dtype == torch.float32
 
 
-@every
+@finite
 def test_a_vanished_weight_costs_what_it_should(bound):
     log_w = torch.tensor([[0.0], [-math.inf]], dtype=torch.float64)
     power = 1 - getattr(bound, "alpha", 0.0)
@@ -95,9 +97,25 @@ def test_a_vanished_weight_costs_what_it_should(bound):
 def test_claims(bound):
     log_w = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     assert bound.linear == torch.allclose(bound(log_w), log_w.mean(0))
-    assert bound.smooth
+    assert bound.smooth == (bound not in LIMITS)
     assert bound.kind == ("none" if getattr(bound, "alpha", 0.0) < 0 else "lower")
     assert bound == type(bound)(*([bound.alpha] if isinstance(bound, Renyi) else []))
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_limits_in_alpha_are_the_largest_and_the_least(sign):
+    log_w = torch.tensor([[-7.0, 2.0], [-3.0, -1.0], [-5.5, 0.5]], dtype=torch.float64, requires_grad=True)
+    limit = Renyi(sign * math.inf)
+    torch.testing.assert_close(limit(log_w), Renyi(sign * 1e4)(log_w), atol=2e-4, rtol=0)
+    assert limit(log_w).tolist() == ([-3.0, 2.0] if sign < 0 else [-7.0, -1.0])
+    (slope,) = torch.autograd.grad(limit(log_w).sum(), log_w)
+    assert slope.tolist() == [[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]] if sign < 0 else [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]
+
+
+def test_renyi_near_one_approaches_the_elbo():
+    log_w = 3 * torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    for alpha in (1 - 1e-6, 1 + 1e-6):
+        torch.testing.assert_close(Renyi(alpha)(log_w), ELBO()(log_w), atol=2e-5, rtol=0)
 
 
 def test_iwae_moments_of_gamma_weights():

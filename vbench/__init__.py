@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vbench.assemble import build
     from vbench.bounds import ELBO, IWAE, Renyi
+    from vbench.builtin.encoders.bernoulli import BernoulliEncoder
+    from vbench.builtin.encoders.gaussian import GaussianEncoder
+    from vbench.builtin.nets import Activation, activation_layer, mlp
     from vbench.estimators.controls import LearnedBaseline, LeaveOneOut, Zero
     from vbench.estimators.doubly import DoublyReparameterized
     from vbench.estimators.pathwise import AnalyticKL, Pathwise
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from vbench.study import run
     from vbench.targets import Wake
     from vbench.types import (
+        Atoms,
         Batch,
         Bound,
         Dataset,
@@ -36,8 +40,11 @@ if TYPE_CHECKING:
         Estimator,
         Incompatible,
         Likelihood,
+        Objective,
+        Parts,
         Posterior,
         Prior,
+        Refittable,
         Space,
         Target,
         Trait,
@@ -46,6 +53,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "vbench.bounds": ("ELBO", "IWAE", "Renyi"),
     "vbench.assemble": ("build",),
+    "vbench.builtin.nets": ("Activation", "activation_layer", "mlp"),
+    "vbench.builtin.encoders.bernoulli": ("BernoulliEncoder",),
+    "vbench.builtin.encoders.gaussian": ("GaussianEncoder",),
     "vbench.estimators.controls": ("LearnedBaseline", "LeaveOneOut", "Zero"),
     "vbench.estimators.doubly": ("DoublyReparameterized",),
     "vbench.estimators.pathwise": ("AnalyticKL", "Pathwise"),
@@ -60,6 +70,7 @@ _HOMES = {
     "vbench.study": ("run",),
     "vbench.targets": ("Wake",),
     "vbench.types": (
+        "Atoms",
         "Batch",
         "Bound",
         "Dataset",
@@ -71,8 +82,11 @@ _HOMES = {
         "Estimator",
         "Incompatible",
         "Likelihood",
+        "Objective",
+        "Parts",
         "Posterior",
         "Prior",
+        "Refittable",
         "Space",
         "Target",
         "Trait",
@@ -83,9 +97,12 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "ELBO",
     "IWAE",
+    "Activation",
     "AnalyticKL",
+    "Atoms",
     "Batch",
     "Bernoulli",
+    "BernoulliEncoder",
     "Bound",
     "Categorical",
     "Dataset",
@@ -97,15 +114,19 @@ __all__ = [
     "Encoder",
     "Estimate",
     "Estimator",
+    "GaussianEncoder",
     "Incompatible",
     "LearnedBaseline",
     "LeaveOneOut",
     "Likelihood",
     "Model",
     "NormalMixture",
+    "Objective",
+    "Parts",
     "Pathwise",
     "Posterior",
     "Prior",
+    "Refittable",
     "Renyi",
     "Rng",
     "Score",
@@ -114,12 +135,14 @@ __all__ = [
     "Trait",
     "Wake",
     "Zero",
+    "activation_layer",
     "build",
     "compare",
     "frozen",
     "gradient_moments",
     "hookimpl",
     "load",
+    "mlp",
     "run",
 ]
 

@@ -15,7 +15,7 @@ from vbench.grid import Choice, parse_choice
 from vbench.model import Model
 from vbench.registry import Registered, load_registry
 from vbench.rng import derive
-from vbench.types import Dataset, Estimator, Incompatible, Space, Trait
+from vbench.types import Dataset, Encoder, Estimator, Incompatible, Space, Trait
 
 __all__ = ["Built", "build", "build_choices", "load_dataset", "sample_part", "traits"]
 
@@ -78,6 +78,8 @@ def build_choices(choices: Mapping[Kind, Choice], seed: int) -> Built:
             latent = Trait.latent(task["z"].support)
             offers.add(latent)
             given = given | {latent}
+            if type(parts[kind]).forward is not Encoder.forward:
+                offers.add(Trait.POSTERIOR)
         offers |= _offers(parts[kind])
     for kind, part in parts.items():
         _refuse(choices, kind, frozenset(getattr(part, "needs", ())) - offers)

@@ -60,14 +60,14 @@ class IWAE:
 class Renyi:
     r"""Variational Renyi bound, :math:`\frac{1}{1-\alpha} \log \frac1K \sum_k w_k^{1-\alpha}`.
 
-    ``alpha = 0`` is IWAE, ``alpha = 1`` (the limit) the ELBO. For ``alpha >= 0`` its expectation is a lower bound at
-    every K; for ``alpha < 0`` the limit in K is an upper bound, but no finite K is guaranteed to be on either side.
+    ``alpha = 0`` is IWAE, ``alpha = 1`` (the limit) the ELBO, ``alpha = -inf`` (the limit) the largest log weight
+    (VR-max), ``alpha = inf`` the least. For ``alpha >= 0`` its expectation is a lower bound at every K; for
+    ``alpha < 0`` the limit in K is an upper bound, but no finite K is guaranteed to be on either side.
 
     Source: Li & Turner (2016), Renyi Divergence Variational Inference, arXiv:1602.02311.
     """
 
     alpha: float
-    smooth: bool = True
 
     @property
     def kind(self) -> Kind:
@@ -79,9 +79,16 @@ class Renyi:
         """True at alpha = 1 only."""
         return self.alpha == 1
 
+    @property
+    def smooth(self) -> bool:
+        """False in the limits, where one sample takes all."""
+        return math.isfinite(self.alpha)
+
     def __call__(self, log_w: Tensor) -> Tensor:
         """``[K, B] -> [B]``."""
         if self.linear:
             return log_w.mean(0)
+        if not self.smooth:
+            return log_w.amax(0) if self.alpha < 0 else log_w.amin(0)
         power = 1 - self.alpha
         return _log_mean_exp(power * log_w) / power

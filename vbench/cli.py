@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -26,15 +27,34 @@ class _Commands(click.Group):
             from vbench.grid import GridError
             from vbench.listing import PluginError
             from vbench.scaffold import ScaffoldError
+            from vbench.store import StoreError
 
-            if not isinstance(error, GridError | PluginError | ScaffoldError):
+            if not isinstance(error, GridError | PluginError | ScaffoldError | StoreError):
                 raise
             click.echo(str(error), err=True)
-            ctx.exit(2)
+            ctx.exit(1 if isinstance(error, StoreError) else 2)
 
 
 def _example(text: str) -> str:
     return f"\b\nExample:\n  {text}"
+
+
+class _Bytes(click.ParamType[int]):
+    """``4GiB``, ``500MB`` or bytes."""
+
+    name = "size"
+    _units: ClassVar = {"": 1, "B": 1} | {
+        f"{prefix}{form}": base ** (place + 1)
+        for place, prefix in enumerate("KMGT")
+        for form, base in (("B", 1000), ("iB", 1024), ("", 1024))
+    }
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(value))
+        units = {name.upper(): size for name, size in self._units.items()}
+        if not found or found[2].upper() not in units:
+            self.fail(f"{value!r}, expected a size such as 4GiB or 500MB", param, ctx)
+        return int(float(found[1]) * units[found[2].upper()])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -62,6 +82,18 @@ _set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", he
 _filter = click.option(
     "--filter", "filters", multiple=True, metavar="AXIS=GLOB", help="Only these cells; several are ANDed."
 )
+_rerun = click.option(
+    "--rerun",
+    type=click.Choice(["failed", "stale", "all"]),
+    help="Which stored results are made again.  [default: failed and stale ones]",
+)
+_max_cells = click.option(
+    "--max-cells",
+    type=click.IntRange(1),
+    default=10_000,
+    show_default=True,
+    help="Ask before a grid with more.",
+)
 _keep_stale = click.option("--keep-stale", is_flag=True, help="Keep results whose code has since changed, marked.")
 
 
@@ -71,15 +103,23 @@ _keep_stale = click.option("--keep-stale", is_flag=True, help="Keep results whos
 @_filter
 @_results
 @_keep_stale
-@click.option(
-    "--workers",
-    type=click.IntRange(0),
-    help="Cells at once, a process each; 0: in this process.  [default: cores]",
-)
+@_rerun
+@_max_cells
+@click.option("--workers", type=click.IntRange(0), help="Cells at once, a process each.  [default: cores]")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Torch threads of each cell.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds that one cell may take.")
 @click.option("--exclusive", is_flag=True, help="One cell at a time, and again what was timed beside others.")
+@click.option("--memory", type=_Bytes(), metavar="SIZE", help="What one cell may take, as 4GiB or 500MB.")
+@click.option(
+    "--checkpoint",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    help="Seconds of training after which a cell saves where it can go on; 0: never.",
+)
+@click.option("--in-process", is_flag=True, help="One cell after the other in this process, without limits.")
+@click.option("--pdb", "debug", is_flag=True, help="With --in-process: open a debugger where a cell fails.")
 @click.option("--dry-run", is_flag=True, help="Show what would run, and stop.")
 def run(
     grid: Path,
@@ -87,36 +127,30 @@ def run(
     filters: tuple[str, ...],
     results: Path,
     keep_stale: bool,
+    rerun: Any,
+    max_cells: int,
     workers: int | None,
-    threads: int,
-    device: str,
-    timeout: float | None,
+    in_process: bool,
+    debug: bool,
     exclusive: bool,
     dry_run: bool,
+    **limits: Any,
 ) -> None:
     """Train and measure every cell of GRID that is not done yet.
 
     Run it again after an interruption, or after adding to the grid: nothing finished is computed twice. Exit code 0:
     all cells done, or skipped with a reason; 1: some failed; 2: the grid or the call is wrong.
     """
-    asked = _read(grid, overrides, filters)
+    if debug and not in_process:
+        raise click.UsageError("--pdb needs --in-process")
+    asked = _read(grid, overrides, filters, max_cells)
     from vbench.report import console
 
+    again = {"results": results, "keep_stale": keep_stale, "rerun": rerun, "exclusive": exclusive}
     if dry_run:
-        console.show_plan(_plan(asked, results, keep_stale, exclusive))
+        console.show_plan(_plan(asked, **again))
         return
-    sys.exit(
-        console.run(
-            asked,
-            results=results,
-            workers=workers,
-            threads=threads,
-            device=device,
-            timeout=timeout,
-            keep_stale=keep_stale,
-            exclusive=exclusive,
-        )
-    )
+    sys.exit(console.run(asked, workers=0 if in_process else workers, debug=debug, **again, **limits))
 
 
 @main.command(epilog=_example("vbench plan results/quickstart/grid.yaml"))
@@ -125,6 +159,8 @@ def run(
 @_filter
 @_results
 @_keep_stale
+@_rerun
+@_max_cells
 @_json
 def plan(
     grid: Path,
@@ -132,10 +168,13 @@ def plan(
     filters: tuple[str, ...],
     results: Path,
     keep_stale: bool,
+    rerun: Any,
+    max_cells: int,
     as_json: bool,
 ) -> None:
     """Show what running GRID would do: cells to run, done, and skipped with the reason."""
-    found = _plan(_read(grid, overrides, filters), results, keep_stale)
+    asked = _read(grid, overrides, filters, max_cells)
+    found = _plan(asked, results=results, keep_stale=keep_stale, rerun=rerun)
     from vbench.report import console
 
     if as_json:
@@ -144,19 +183,73 @@ def plan(
         console.show_plan(found)
 
 
-def _read(grid: Path, overrides: tuple[str, ...], filters: tuple[str, ...]) -> Any:
+def _read(grid: Path, overrides: tuple[str, ...], filters: tuple[str, ...], max_cells: int) -> Any:
     """The grid, or its mistakes before torch is loaded."""
     from vbench.grid import read_grid
     from vbench.listing import load_catalogue
 
     found = read_grid(grid, load_catalogue(), overrides)
-    return found.filtered(filters) if filters else found
+    found = found.filtered(filters) if filters else found
+    if found.size > max_cells:
+        text = f"{grid} has {found.size:,} cells, more than --max-cells {max_cells}"
+        if not sys.stdin.isatty():
+            raise click.UsageError(text)
+        click.confirm(f"{text}. Go on?", abort=True, err=True)
+    return found
 
 
-def _plan(grid: Any, results: Path, keep_stale: bool, exclusive: bool = False) -> Any:
+def _plan(grid: Any, **settings: Any) -> Any:
     from vbench.study import make_plan
 
-    return make_plan(grid, results=results, keep_stale=keep_stale, exclusive=exclusive)
+    return make_plan(grid, **settings)
+
+
+_study = click.argument("study", type=click.Path(path_type=Path))
+
+
+@main.command(epilog=_example("vbench status results/quickstart --watch"))
+@_study
+@click.option("--watch", is_flag=True, help="Until nobody works on it.")
+def status(study: Path, watch: bool) -> None:
+    """Show how far STUDY, a results folder, is: cells by status, who works on it, what failed and why."""
+    from vbench.report import upkeep
+
+    sys.exit(upkeep.status(study, watch=watch))
+
+
+@main.command(epilog=_example("vbench log results/quickstart vimco seed=0    (or the first digits of a key)"))
+@_study
+@click.argument("words", nargs=-1, metavar="[WORD]...")
+def log(study: Path, words: tuple[str, ...]) -> None:
+    """Show what a cell of STUDY printed, and its traceback: the one cell that has every WORD.
+
+    Where several have them, these are listed; without a WORD, those that failed. Exit code 2: no cell has them.
+    """
+    from vbench.report import upkeep
+
+    sys.exit(upkeep.log(study, words))
+
+
+@main.command(epilog=_example("vbench verify results/quickstart"))
+@_study
+def verify(study: Path) -> None:
+    """Read every file of STUDY to the last bit; damaged ones are named and set aside, and their cells run again.
+
+    Exit code 0: all are what was written; 1: some are not (listed); 2: the call is wrong.
+    """
+    from vbench.report import upkeep
+
+    sys.exit(upkeep.verify(study))
+
+
+@main.command(epilog=_example("vbench clean results/quickstart --dry-run"))
+@_study
+@click.option("--dry-run", is_flag=True, help="Show what would go, and stop.")
+def clean(study: Path, dry_run: bool) -> None:
+    """Remove from STUDY what is no result: leftovers of killed runs, logs of cells that are done, damaged files."""
+    from vbench.report import upkeep
+
+    sys.exit(upkeep.clean(study, dry_run=dry_run))
 
 
 @main.command(epilog=_example("vbench report results/quickstart --format svg,pdf"))
@@ -258,6 +351,7 @@ def check(names: tuple[str, ...], plugin: str | None, everything: bool, study: P
     type=click.FloatRange(0, min_open=True),
     help="Of equivalence: a fraction for ratios, else in the metric's unit.  [default: 0.1 for ratios]",
 )
+@click.option("--tuned", is_flag=True, help="Each at the training setting that validation data chose.")
 @click.option("--json", "form", flag_value="json", help="For scripts: JSON on standard output.")
 @click.option("--csv", "form", flag_value="csv", help="Every column, as CSV.")
 @click.option("--latex", "form", flag_value="latex", help="A booktabs table.")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["GROUP", "PACKAGE", "digest", "entry_points", "fingerprint", "sources", "version"]
+__all__ = ["GROUP", "PACKAGE", "contents", "digest", "entry_points", "fingerprint", "relied_on", "sources", "version"]
 
 GROUP = "vbench"
 PACKAGE = Path(__file__).parent
@@ -53,10 +55,46 @@ def _python_files(folder: Path) -> Iterator[Path]:
     return folder.rglob("*.py")
 
 
+def contents(module: str, distribution: str = "") -> list[Path]:
+    """Every file that a plugin brings: of the package that holds ``module``, and what was installed with it.
+
+    Helpers and data files are among them; what Python makes of them (bytecode) is not.
+    """
+    roots = {file.parent for file in sources(module) if file.name == "__init__.py"}
+    found = {file for root in roots for file in root.rglob("*")} if roots else set(sources(module))
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        for file in (distribution and metadata.files(distribution)) or ():
+            if not file.parts[0].endswith(".dist-info") and file.parts[0] != ".." and file.suffix != ".pth":
+                found.add(Path(str(file.locate())))
+    return sorted(
+        file
+        for file in found
+        if file.is_file() and file.suffix != ".pyc" and not any(part.startswith(".") for part in file.parts[-2:])
+    )
+
+
 @functools.cache
-def digest(module: str) -> str:
-    """SHA-256 of the sources of the package that holds ``module``: names and contents, not where it lies."""
-    return digest_files(sources(module))
+def digest(module: str, distribution: str = "") -> str:
+    """SHA-256 of the files of a plugin: names and contents, not where they lie."""
+    return digest_files(contents(module, distribution))
+
+
+@functools.cache
+def relied_on(distribution: str) -> list[metadata.EntryPoint]:
+    """The entry points of the other plugins that a distribution requires: their code is part of its own."""
+    try:
+        lines = metadata.requires(distribution) or []
+    except metadata.PackageNotFoundError:
+        return []
+    names = {_normal(found[0]) for line in lines if "extra ==" not in line and (found := _PROJECT.match(line))}
+    return [point for point in entry_points() if point.dist and _normal(point.dist.name) in names]
+
+
+_PROJECT = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def digest_files(files: Iterable[Path]) -> str:

@@ -42,14 +42,14 @@ class Model(nn.Module):
         return self.log_likelihood(batch, z) + self.prior_density(batch).log_prob(z)
 
 
-def frozen(model: Model) -> Model:
-    """A structural clone of ``model`` whose parameters are detached.
+def frozen(module: _M) -> _M:
+    """A structural clone of a model, or of any module, whose parameters are detached.
 
     Modules are copied, tensors shared: the clone always shows the current values, costs no memory, and lets gradients
     through to its *inputs* only. A clone rather than a swap for one call, because a posterior may evaluate its nets
     long after it was made. Works inside ``torch.func`` transforms (parameters are detached at their own level).
     """
-    return rebuilt(model, Tensor.detach)
+    return rebuilt(module, Tensor.detach)
 
 
 def rebuilt(module: _M, change: Callable[[Tensor], Tensor]) -> _M:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import torch
@@ -22,7 +22,13 @@ class Group(NamedTuple):
 
 
 class Optimizer(Protocol):
-    """Moves parameters along their gradients; those that have none stay where they are."""
+    """Moves parameters along their gradients; those that have none stay where they are.
+
+    Attributes:
+        state: what it keeps of each parameter, tensors by name; its next move depends on nothing else.
+    """
+
+    state: Any
 
     def step(self) -> Any:
         """Move once."""
@@ -51,6 +57,7 @@ class Adam:
             for p in params:
                 alike.setdefault((lr, p.device, p.dtype), []).append(p)
         self._moments = [_Moments(lr, params) for (lr, *_), params in alike.items()]
+        self.state = {p: state for moments in self._moments for p, state in moments.states()}
 
     def step(self) -> None:
         """Move once."""
@@ -70,6 +77,11 @@ class _Moments:
         self._squares = [torch.zeros_like(p) for p in params]
         self._counts = torch.zeros(len(params), device=params[0].device)  # of moves
         self._count = self._counts.unbind()
+
+    def states(self) -> Iterator[tuple[nn.Parameter, dict[str, Tensor]]]:
+        """What is kept of each parameter: the tensors themselves, by torch's names."""
+        for p, mean, square, count in zip(self._params, self._means, self._squares, self._count, strict=True):
+            yield p, {"exp_avg": mean, "exp_avg_sq": square, "step": count}
 
     def moved(self) -> tuple[Sequence[Tensor], ...]:
         """Parameters that have a gradient, and all that the kernel wants to know of them; one move more is counted."""

@@ -38,7 +38,9 @@ __all__ = [
     "paired_ratios",
     "rate_distortion",
     "throughput",
+    "tuning",
     "variance_cost",
+    "variance_outcome",
 ]
 
 
@@ -105,6 +107,16 @@ def variance_cost(study: Study, *, columns: int = 2) -> list[Axes]:
 def throughput(study: Study, *, columns: int = 2) -> list[Axes]:
     """Training data per second."""
     return _drawn("throughput", study, columns)
+
+
+def tuning(study: Study, *, columns: int = 3) -> list[Axes]:
+    """Validation ELBO (nats per datum) at the last step against what the grid sweeps of training."""
+    return _drawn("tuning", study, columns)
+
+
+def variance_outcome(study: Study, *, columns: int = 2) -> list[Axes]:
+    """Test ELBO (nats per datum) of each estimator, tuned on validation data, against the noise of its gradient."""
+    return _drawn("variance-outcome", study, columns)
 
 
 def _drawn(name: str, study: Study, columns: int) -> list[Axes]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vbench.catalogue import Catalogue
-from vbench.discovery import PACKAGE, digest, digest_files, version
+from vbench.discovery import PACKAGE, digest, digest_files, relied_on, version
 from vbench.grid import Choice
 
 __all__ = ["code_digest", "environment", "provenance", "stale_reason"]
@@ -30,13 +30,16 @@ def plugins_of(choices: Iterable[Choice], catalogue: Catalogue) -> list[dict[str
     found: dict[str, dict[str, str]] = {}
     for choice in choices:
         component = catalogue.get(choice.kind, choice.name)
-        if component and component.distribution != "vbench":
-            found[component.distribution] = {
-                "name": component.distribution,
-                "version": component.version,
-                "digest": digest(component.module),
-            }
+        if component and component.distribution != "vbench" and component.distribution not in found:
+            found[component.distribution] = _plugin(component.distribution, component.version, component.module)
+            for point in relied_on(component.distribution):
+                if point.dist and point.dist.name != "vbench":
+                    found[point.dist.name] = _plugin(point.dist.name, point.dist.version, point.value)
     return [found[name] for name in sorted(found)]
+
+
+def _plugin(name: str, version: str, module: str) -> dict[str, str]:
+    return {"name": name, "version": version, "digest": digest(module, name)}
 
 
 def provenance(choices: Iterable[Choice], catalogue: Catalogue) -> dict[str, Any]:

@@ -7,25 +7,28 @@ rebuilt from these files.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import itertools
 import json
 import operator
+import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from vbench import cells, store, verdicts
 from vbench.grid.crossing import SCHEMA_VERSION
+from vbench.index import Entry, File, Index, files, sealed
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pandas import DataFrame
 
-__all__ = ["SCHEMA_VERSION", "STATUSES", "Outcome", "Row", "Store", "load"]
+__all__ = ["SCHEMA_VERSION", "STATUSES", "Outcome", "Row", "Store", "load", "wrong"]
 
 STATUSES: Final = ("done", "diverged", "failed", "timeout", "oom", "crashed", "interrupted", "skipped")
 
@@ -105,33 +108,34 @@ class Store:
 
     def commit(self, outcome: Outcome, rows: Iterable[Row] = ()) -> Path:
         """Keep one attempt, durably and whole, under the next free attempt number; returns its file."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         table = _table(self.study, outcome, [_checked(row) for row in rows])
-        record = {name: value for name, value in asdict(outcome).items() if name != "attempt"}
-        text = json.dumps(record, default=_plain)
-        sink = pa.BufferOutputStream()
-        with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
-            writer.write_table(table)
-            metadata = {"vbench.schema": str(SCHEMA_VERSION), "vbench.outcome": text}
-            writer.add_key_value_metadata(metadata | {store.DIGEST_KEY: store.BLANK})
+        metadata = {"vbench.schema": str(SCHEMA_VERSION), "vbench.outcome": _text(outcome)}
         names = (f"{outcome.key}.{attempt}.parquet" for attempt in itertools.count())
         folder = self.folder / "records" / outcome.key[:2]
-        return store.publish(store.seal(sink.getvalue().to_pybytes()), folder, names)
+        return store.publish(sealed(table, metadata), folder, names)
 
     def outcomes(self) -> dict[str, Outcome]:
         """The attempt that counts for each key: the latest by the latest code, a done one before one that is not."""
-        return {key: outcome for key, (outcome, _) in self._latest().items()}
+        return {key: attempt.outcome for key, attempt in _best(self._attempts()).items()}
+
+    def names(self) -> list[str]:
+        """The names of all files that are there now."""
+        return [file.path.name for file in files(self.folder / "records", [])]
+
+    def attempts(self, key: str) -> list[Outcome]:
+        """Every attempt at one cell, the first one first, without a look at other cells."""
+        found = []
+        for path in (self.folder / "records" / key[:2]).glob(f"{key}.*.parquet"):
+            with contextlib.suppress(store.DamagedError):
+                found.append(_read(path))
+        return sorted(found, key=lambda outcome: outcome.attempt)
 
     def records(self) -> DataFrame:
         """The rows of the attempts that count."""
         import pandas as pd
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        tables = [pq.ParquetFile(path).read() for _, path in self._latest().values()]
-        table = pa.concat_tables([_schema().empty_table(), *tables]).unify_dictionaries()
+        table = _joined(_best(self._attempts()).values())
         frame: DataFrame = table.drop_columns("n").to_pandas()
         counts = table["n"].to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
         frame.insert(len(frame.columns) - 1, "n", counts)
@@ -142,39 +146,127 @@ class Store:
 
         ``judged`` is the judge's verdict on the estimator, by the code of the cell: see ``vbench check --study``.
         """
+        return self._cells(self.outcomes().values())
+
+    def _cells(self, outcomes: Iterable[Outcome]) -> DataFrame:
         found = verdicts.load_verdicts(self.folder)
-        rows = [
-            _cell(self.study, outcome) | {"judged": verdicts.beside(found, outcome.spec, outcome.provenance)}
-            for outcome in self.outcomes().values()
-        ]
+        rows = [_cell(self.study, o) | {"judged": verdicts.beside(found, o.spec, o.provenance)} for o in outcomes]
         return cells.frame(rows, _CELL, _CATEGORIES)
 
     def compact(self) -> None:
-        """Write ``cells.parquet`` beside ``records/``, for other tools; vbench itself never reads it."""
+        """Write ``cells.parquet``, for other tools, and the index; both can be made again from the records."""
         import io
 
+        index = Index(self.folder)
+        attempts = list(self._attempts(index))
+        target = self.folder / "cells.parquet"
+        if index.is_of([attempt.file for attempt in attempts]) and target.exists():
+            return
+        counting = _best(attempts).values()
+        pieces = [attempt.rows() for attempt in counting]
+        ends = [0, *itertools.accumulate(piece.num_rows for piece in pieces)]
+        places = {a.file: place for a, place in zip(counting, itertools.pairwise(ends), strict=True)}
+        index.write(((a.file, _text(a.outcome), *places.get(a.file, (-1, 0))) for a in attempts), _concat(pieces))
         buffer = io.BytesIO()
-        self.cells().to_parquet(buffer, compression="zstd", index=False)
-        store.replace(buffer.getvalue(), self.folder / "cells.parquet")
+        self._cells(attempt.outcome for attempt in counting).to_parquet(buffer, compression="zstd", index=False)
+        store.replace(buffer.getvalue(), target)
 
     def sweep(self) -> int:
         """Remove what killed writers left behind; returns how many files."""
         return store.sweep(self.folder)
 
-    def _latest(self) -> dict[str, tuple[Outcome, Path]]:
-        self.damaged = []
-        best: dict[str, tuple[Outcome, Path]] = {}
-        for path in sorted((self.folder / "records").rglob("*")):
-            if path.name.startswith(".") or path.is_dir():
-                continue
+    def verify(self) -> list[tuple[Path, str]]:
+        """Read every file anew; returns those that are not what was committed, each with the reason."""
+        for _ in self._attempts(Index(Path(os.devnull))):
+            pass
+        return self.damaged
+
+    def set_aside(self) -> list[Path]:
+        """Move the damaged files that the last reading found to ``damaged/``: their cells then count as not run.
+
+        A file that may be whole stays: of another version, by another hand, or out of reach for now.
+        """
+        moved = []
+        for path, _ in self.damaged:
             try:
-                outcome = _read(path)
-            except store.DamagedError as damage:
-                self.damaged.append((path, str(damage)))
+                _read(path)
+            except store.StrangeError:
                 continue
-            if outcome.key not in best or _counts(outcome, best[outcome.key][0]):
-                best[outcome.key] = outcome, path
-        return best
+            except store.DamagedError:
+                moved.append(store.set_aside(path, self.folder / "damaged"))
+        return [path for path in moved if path]
+
+    def _attempts(self, index: Index | None = None) -> Iterator[_Attempt]:
+        """Every attempt that can be read, from the index where that knows its file."""
+        index = index or Index(self.folder)
+        self.damaged = []
+        for file in files(self.folder / "records", self.damaged):
+            entry = index.known(file)
+            try:
+                outcome = _read(file.path) if entry is None else _outcome(file.path, entry.outcome)
+            except store.DamagedError as damage:
+                self.damaged.append((file.path, str(damage)))
+                continue
+            yield _Attempt(outcome, file, index, entry)
+
+
+class _Attempt(NamedTuple):
+    """One attempt and where its rows are."""
+
+    outcome: Outcome
+    file: File
+    cache: Index
+    entry: Entry | None
+
+    @property
+    def place(self) -> tuple[int, int] | None:
+        """Start and stop of its rows among the index's; None where they must be read from its file."""
+        if self.entry is None or self.entry.start < 0 or self.cache.rows is None:
+            return None
+        return self.entry.start, self.entry.stop
+
+    def rows(self) -> pa.Table:
+        import pyarrow.parquet as pq
+
+        if self.place and self.cache.rows is not None:
+            return self.cache.rows.slice(self.place[0], self.place[1] - self.place[0])
+        return pq.ParquetFile(self.file.path).read()
+
+
+def _best(attempts: Iterable[_Attempt]) -> dict[str, _Attempt]:
+    """The attempt that counts for each key."""
+    best: dict[str, _Attempt] = {}
+    for attempt in attempts:
+        key = attempt.outcome.key
+        if key not in best or _counts(attempt.outcome, best[key].outcome):
+            best[key] = attempt
+    return best
+
+
+def _joined(attempts: Iterable[_Attempt]) -> pa.Table:
+    """Their rows; neighbours in the index in one piece."""
+    pieces: list[pa.Table] = []
+    start = stop = 0
+    rows = None
+    for attempt in attempts:
+        place = attempt.place
+        if place and place[0] == stop and rows is not None:
+            stop = place[1]
+            continue
+        if rows is not None:
+            pieces.append(rows.slice(start, stop - start))
+        rows = attempt.cache.rows if place else None
+        start, stop = place or (0, 0)
+        if not place:
+            pieces.append(attempt.rows())
+    return _concat([*pieces, rows.slice(start, stop - start)] if rows is not None else pieces)
+
+
+def _concat(pieces: Sequence[pa.Table]) -> pa.Table:
+    import pyarrow as pa
+
+    empty = _schema().empty_table()
+    return pa.concat_tables([empty, *(piece.replace_schema_metadata(None) for piece in pieces)]).unify_dictionaries()
 
 
 def load(study: str | Path, table: str = "records", columns: Sequence[str] = ()) -> DataFrame:
@@ -232,6 +324,15 @@ def _table(study: str, outcome: Outcome, rows: list[Row]) -> pa.Table:
     return pa.table({f.name: pa.array(columns[f.name], type=f.type) for f in _schema()})
 
 
+def wrong(row: Row) -> str:
+    """Why a row cannot be recorded; empty where it can."""
+    try:
+        _checked(row)
+    except TypeError as problem:
+        return str(problem)
+    return ""
+
+
 def _checked(row: Row) -> Row:
     """The row as the schema has it: a plugin may report anything, and is told which metric was wrong."""
     try:
@@ -239,10 +340,15 @@ def _checked(row: Row) -> Row:
         if max(abs(step), abs(n or 0)) >= 2**63:
             raise ValueError("an integer beyond 64 bits")
         "".join((row.split, row.metric, row.part, row.unit)).encode()
-        std_error = None if row.std_error is None else float(row.std_error)
-        return row._replace(step=step, value=float(row.value), std_error=std_error, n=n)
+        std_error = None if row.std_error is None else _float(row.std_error)
+        return row._replace(step=step, value=_float(row.value), std_error=std_error, n=n)
     except (TypeError, ValueError, OverflowError, RuntimeError) as problem:
         raise TypeError(f"metric {row.metric!r} cannot be recorded: {problem}") from problem
+
+
+def _float(value: Any) -> float:
+    detach = getattr(value, "detach", None)  # of a tensor that carries a gradient
+    return float(detach() if detach else value)
 
 
 def _plain(value: Any) -> Any:
@@ -251,25 +357,39 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} {value!r} cannot be recorded")
 
 
+def _text(outcome: Outcome) -> str:
+    record = {name: getattr(outcome, name) for name in Outcome.__dataclass_fields__ if name != "attempt"}
+    return json.dumps(record, default=_plain)
+
+
 def _read(path: Path) -> Outcome:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    name = _FILE.fullmatch(path.name)
-    if not name:
-        raise store.DamagedError("not a result of vbench")
+    if not _FILE.fullmatch(path.name):
+        raise store.StrangeError("not a result: its name is not KEY.ATTEMPT.parquet")
     data = store.read(path)
     try:
         metadata = pq.read_metadata(pa.BufferReader(data)).metadata
         version = int(metadata[b"vbench.schema"])
-        if version != SCHEMA_VERSION:
-            raise store.DamagedError(f"written with schema {version}; this vbench reads {SCHEMA_VERSION}")
-        outcome = Outcome(**json.loads(metadata[b"vbench.outcome"]))
-    except (KeyError, TypeError, ValueError) as problem:
-        raise store.DamagedError(f"not a result of this vbench: {problem}") from problem
-    if outcome.key != name[1]:
+        text = metadata[b"vbench.outcome"]
+    except (KeyError, TypeError, ValueError, pa.ArrowException) as problem:
+        raise store.StrangeError(f"not a result of this vbench: {problem}") from problem
+    if version != SCHEMA_VERSION:
+        raise store.StrangeError(f"written with schema {version}; this vbench reads {SCHEMA_VERSION}")
+    return _outcome(path, text)
+
+
+def _outcome(path: Path, text: str | bytes) -> Outcome:
+    """What a file of this name says of itself."""
+    name = _FILE.fullmatch(path.name)
+    try:
+        outcome = Outcome(**json.loads(text), attempt=int(name[2]) if name else 0)
+    except (TypeError, ValueError) as problem:
+        raise store.StrangeError(f"not a result of this vbench: {problem}") from problem
+    if name is None or outcome.key != name[1]:
         raise store.DamagedError(f"renamed: it holds cell {outcome.key}")
-    return replace(outcome, attempt=int(name[2]))
+    return outcome
 
 
 def _counts(attempt: Outcome, other: Outcome) -> bool:

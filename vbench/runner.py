@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -14,14 +15,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from vbench import checkpoints
+from vbench import checkpoints, claims
 from vbench.assemble import Built, build_choices
 from vbench.grid import Cell, Gradients, cell_from_spec
+from vbench.listing import load_catalogue
 from vbench.measure.schedule import evaluate, measure_gradients, missing
 from vbench.measure.throughput import Stopwatch
 from vbench.provenance import environment, provenance
-from vbench.records import Outcome, Row, Store
-from vbench.registry import load_registry, reason
+from vbench.records import Outcome, Row, Store, wrong
+from vbench.registry import reason
+from vbench.resume import Points
 from vbench.training import Diverged, train
 from vbench.types import Incompatible
 
@@ -42,6 +45,9 @@ class Assignment:
         reference: key of the reference run whose checkpoints the gradients are measured at; empty for the cell's own.
         device: where it runs.
         timing: of its seconds; ``shared`` where other cells of the same call may run beside it, else ``exclusive``.
+        checkpoint: seconds of training between two points that it can go on from; 0: none.
+        claim: file and nonce of the claim on the cell; without it, or once it is lost, nothing may be committed.
+        debug: open a debugger where it fails.
     """
 
     key: str
@@ -52,12 +58,20 @@ class Assignment:
     reference: str = ""
     device: str = "cpu"
     timing: str = "exclusive"
+    checkpoint: float = 0.0
+    claim: tuple[str, str] | None = None
+    debug: bool = False
 
     @property
     def store(self) -> Store:
         """Where the attempt is committed: references stand apart from the study's own cells."""
         folder = Path(self.study)
         return Store(folder if self.role == "cell" else folder / "references")
+
+    @property
+    def held(self) -> bool:
+        """Whether the cell is still ours to commit."""
+        return self.claim is None or claims.held(Path(self.claim[0]), self.claim[1])
 
     @property
     def cell(self) -> Cell:
@@ -87,19 +101,33 @@ class _Attempt:
     missed: set[str] = field(default_factory=set)
     started: str = field(default_factory=now)
     clock: float = field(default_factory=time.perf_counter)
+    points: Points = field(default_factory=Points)
+
+    def __post_init__(self) -> None:
+        # before any plugin is imported: code that changes meanwhile must not pass for what ran
+        sources = provenance(self.cell.choices().values(), load_catalogue())
+        self.provenance = sources | {"environment": environment(self.assignment.device)}
 
     def commit(self, status: str, reason: str = "", trace: str = "") -> str:
+        if not self.assignment.held:
+            print("vbench: another run has taken this cell over: nothing is kept", file=sys.stderr)
+            return "interrupted"
         self.facts["seconds"] = time.perf_counter() - self.clock
-        sources = provenance(self.cell.choices().values(), load_registry().catalogue())
+        problems = [problem for row in self.rows if (problem := wrong(row))]
+        if problems:
+            self.rows = [row for row in self.rows if not wrong(row)]
+            status, reason = "failed", reason or problems[0]
         outcome = self.assignment.outcome(
             status,
             reason,
             facts=self.facts,
-            provenance=sources | {"environment": environment(self.assignment.device)},
+            provenance=self.provenance,
             traceback=trace,
             started=self.started,
         )
         self.assignment.store.commit(outcome, self.rows)
+        if status != "oom":  # which may go better with more memory
+            self.points.remove()
         return status
 
 
@@ -126,8 +154,36 @@ def attempt(assignment: Assignment, report: Report) -> str:
         return this.commit("oom", reason(error), traceback.format_exc())
     except Exception as error:
         status = "oom" if "DefaultCPUAllocator: can't allocate" in str(error) else "failed"
+        if assignment.debug:
+            _debug(error)
         return this.commit(status, reason(error), traceback.format_exc())
     return this.commit("done")
+
+
+def _debug(error: Exception) -> None:
+    import pdb
+
+    traceback.print_exc()
+    pdb.post_mortem(error.__traceback__)
+
+
+def _points(this: _Attempt, watch: Stopwatch) -> Points:
+    """Where training goes on from; what had been measured until there is put back."""
+    assignment = this.assignment
+    path = assignment.store.folder / "resume" / f"{assignment.key}.safetensors"
+
+    def notes() -> dict[str, Any]:
+        return {"rows": this.rows, "blocks": watch.blocks, "seconds": time.perf_counter() - this.clock}
+
+    points = Points(path, assignment.checkpoint, {"key": assignment.key, **this.provenance}, notes)
+    points.heed()
+    found = points.load()
+    if found:
+        this.rows += [Row(*row) for row in found["rows"]]
+        watch.blocks += [(seconds, steps) for seconds, steps in found["blocks"]]
+        this.clock -= found["seconds"]
+        this.facts["resumed_after"] = points.step
+    return points
 
 
 def _run(this: _Attempt, built: Built, report: Report) -> None:
@@ -143,6 +199,7 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         "rule": type(estimator).__name__,
         "unbiased": bool(estimator.unbiased),
         "binarization": data.binarization,
+        "data_digest": data.digest,
         "k": estimator.k,
         "evaluations_per_step": getattr(estimator, "evaluations", estimator.k),
         "skipped_measures": "; ".join(f"{name} {reason}" for name, reason in missing(built).items()),
@@ -152,7 +209,8 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
     watch = Stopwatch(device)
     if this.assignment.role == "reference":
         checkpoints.store(Path(this.assignment.study), this.assignment.key, 0, model)
-    for step, bounds in train(built, cell.train, cell.seed, stops, watch, report):
+    this.points = _points(this, watch)
+    for step, bounds in train(built, cell.train, cell.seed, stops, watch, report, this.points):
         mean, error = _mean(bounds)
         this.rows.append(Row(step, "train", "bound", "all", mean, error, len(bounds), "nats"))
         if this.assignment.role == "reference":
@@ -163,8 +221,8 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         if cell.measure.gradients and cell.measure.gradients.at == "own":
             this.rows += measure_gradients(built, cell, step, device, this.missed)
     this.facts |= {
-        "evaluations": steps * min(cell.train.batch, len(data.train)) * this.facts["evaluations_per_step"],
-        "backward_passes": steps,
+        "evaluations": cell.train.updates * min(cell.train.batch, len(data.train)) * this.facts["evaluations_per_step"],
+        "backward_passes": cell.train.updates,
     }
     if this.assignment.role == "cell":
         this.rows += [Row(steps, "train", *m) for m in watch.measurements(cell.train.batch)]

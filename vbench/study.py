@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from vbench import checkpoints
 from vbench.assemble import build_choices, load_dataset
 from vbench.catalogue import Catalogue
-from vbench.execute.local import Event, Executor, Job
+from vbench.claims import Claims
+from vbench.execute.local import Event, Executor, Job, Wait
 from vbench.grid import Cell, Choice, Gradients, Grid, GridError, Measure, Reference, parse_choice, read_grid
+from vbench.grid.parameters import canonical
 from vbench.listing import load_catalogue
 from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
@@ -23,6 +26,7 @@ from vbench.types import Incompatible
 __all__ = ["Plan", "Planned", "Result", "make_plan", "run"]
 
 Action = Literal["run", "done", "skip"]
+Rerun = Literal["failed", "stale", "all"]
 REFERENCES = ("reparam", "rloo[k=4]")  # unbiased, one of them serves every latent; the first that fits
 _NO_DATA = "not available"
 _FINAL = ("done", "diverged")  # training again would give the same
@@ -83,54 +87,104 @@ class Result:
 
 
 @dataclass
+class _Combination:
+    """What the seeds of one combination share.
+
+    Attributes:
+        obstacle: why its parts do not go together.
+        key: of a seed, and of a reference run where there is one.
+        reference, reference_key: the run whose checkpoints it is measured at, and its key of a seed.
+    """
+
+    obstacle: str
+    key: Callable[..., str]
+    reference: Cell | None
+    reference_key: Callable[..., str]
+
+
+@dataclass
 class _Planner:
     grid: Grid
     catalogue: Catalogue
     folder: Path
-    keep_stale: bool
-    exclusive: bool = False
+    rerun: frozenset[str]
 
     def __post_init__(self) -> None:
         self.obstacle = functools.cache(self._obstacle)
         self.current = functools.cache(self._current)
         self.digest = functools.cache(self._digest)
+        self._specs: dict[str, Outcome] | None = None
 
     def plan(self) -> Plan:
         stored = Store(self.folder).outcomes()
         kept = Store(self.folder / "references").outcomes()
         references: dict[str, Planned] = {}
+        combinations: dict[tuple[int, ...], _Combination] = {}
         cells = []
         for cell in self.grid.cells():
-            digest = self.digest(cell.dataset)
-            reference = self._reference(cell, digest)
-            more = {"reference": reference.key} if reference else {}
-            planned = self._decide(cell, cell.key(digest, **more), stored)
-            before = stored.get(planned.key)
-            if self.exclusive and planned.action == "done" and before and before.facts.get("timing") == "shared":
-                planned = replace(planned, action="run", reason="was timed beside other cells")
-            if reference:
-                planned = replace(planned, reference=reference.key)
-                if planned.action == "run":
-                    references[reference.key] = self._decide(reference.cell, reference.key, kept)
-            cells.append(planned)
+            parts = tuple(
+                map(
+                    id, (cell.dataset, cell.encoder, cell.decoder, cell.prior, cell.estimator, cell.train, cell.measure)
+                )
+            )
+            if parts not in combinations:
+                combinations[parts] = self._combine(cell)
+            shared = combinations[parts]
+            reference = shared.reference_key(cell.seed)
+            key = shared.key(cell.seed, reference=reference)
+            action, reason = self._decide(cell, key, shared.obstacle, stored)
+            if action == "done" and "shared" in self.rerun and stored[key].facts.get("timing") == "shared":
+                action, reason = "run", "was timed beside other cells"
+            cells.append(Planned(cell, key, action, reason, reference))
+            if action == "run" and shared.reference and reference not in references:
+                wanted = replace(shared.reference, seed=cell.seed)
+                references[reference] = self._decide_reference(wanted, reference, kept)
         waiting = tuple(r for r in references.values() if r.action == "run")
         return Plan(self.grid, self.folder, tuple(cells), waiting)
 
-    def _decide(self, cell: Cell, key: str, stored: Mapping[str, Outcome]) -> Planned:
-        obstacle = self.obstacle(tuple(cell.choices().values()))
+    def _combine(self, cell: Cell) -> _Combination:
+        digest = self.digest(cell.dataset)
+        reference = self._reference(cell)
+        return _Combination(
+            self.obstacle(tuple(cell.choices().values())),
+            cell.keys(digest, reference=reference is not None),
+            reference,
+            reference.keys(digest, role="reference") if reference else lambda seed: "",
+        )
+
+    def _decide(self, cell: Cell, key: str, obstacle: str, stored: Mapping[str, Outcome]) -> tuple[Action, str]:
         if obstacle:
-            return Planned(cell, key, "skip", obstacle)
+            return "skip", obstacle
         before = stored.get(key)
         if before is None:
-            return Planned(cell, key, "run")
+            return "run", self._other(cell, stored) if stored else ""
         if before.status not in _FINAL:
-            return Planned(cell, key, "run", f"was {before.status}: {before.reason}")
+            return "run" if "failed" in self.rerun else "done", f"was {before.status}: {before.reason}"
+        if "all" in self.rerun:
+            return "run", "asked for"
         why = stale_reason(before.provenance, self.current(tuple(cell.choices().values())))
-        if why and not self.keep_stale:
-            return Planned(cell, key, "run", f"stale: {why}")
-        return Planned(cell, key, "done", f"stale, kept: {why}" if why else "")
+        if why and "stale" in self.rerun:
+            return "run", f"stale: {why}"
+        return "done", f"stale, kept: {why}" if why else ""
 
-    def _reference(self, cell: Cell, digest: str) -> Planned | None:
+    def _decide_reference(self, cell: Cell, key: str, stored: Mapping[str, Outcome]) -> Planned:
+        action, reason = self._decide(cell, key, "", stored)
+        steps = cell.measure.gradients.checkpoints if cell.measure.gradients else ()
+        if action == "done" and stored[key].status == "done" and checkpoints.lacking(self.folder, key, steps):
+            action, reason = "run", "a checkpoint is missing"
+        return Planned(cell, key, action, reason)
+
+    def _other(self, cell: Cell, stored: Mapping[str, Outcome]) -> str:
+        """Why a cell has another key than a stored one of the same spec."""
+        if self._specs is None:
+            self._specs = {canonical(o.spec): o for o in stored.values() if o.status in _FINAL}
+        before = self._specs.get(canonical(cell.spec()))
+        if before is None:
+            return ""
+        data = before.facts.get("data_digest") == self.digest(cell.dataset)
+        return f"stale: its {'reference run' if data else 'data'} changed"
+
+    def _reference(self, cell: Cell) -> Cell | None:
         gradients = cell.measure.gradients
         if gradients is None or gradients.at != "shared":
             return None
@@ -140,7 +194,7 @@ class _Planner:
             choice = parse_choice(text, "estimator", self.catalogue, "measure.gradients.reference")
             run = replace(cell, estimator=choice, train=wanted.train, measure=left, swept=())
             if not self.obstacle(tuple(run.choices().values())):
-                return Planned(run, run.key(digest, role="reference"), "run")
+                return run
         return None
 
     def _digest(self, dataset: Choice) -> str:
@@ -171,6 +225,7 @@ def make_plan(
     overrides: Sequence[str] = (),
     filters: Sequence[str] = (),
     keep_stale: bool = False,
+    rerun: Rerun | None = None,
     exclusive: bool = False,
 ) -> Plan:
     """What a run of this grid would do, cell by cell, without doing it.
@@ -180,7 +235,14 @@ def make_plan(
         PluginError: two plugins claim one name.
     """
     grid = _read(grid, overrides, filters)
-    return _Planner(grid, load_catalogue(), Path(results) / grid.name, keep_stale, exclusive).plan()
+    again = _again(keep_stale, rerun) | ({"shared"} if exclusive else set())
+    return _Planner(grid, load_catalogue(), Path(results) / grid.name, again).plan()
+
+
+def _again(keep_stale: bool, rerun: Rerun | None) -> frozenset[str]:
+    """Which stored results are made again."""
+    wanted = {None: {"failed", "stale"}, "all": {"failed", "stale", "all"}}.get(rerun, {str(rerun)})
+    return frozenset(wanted - {"stale"} if keep_stale else wanted)
 
 
 def run(
@@ -193,12 +255,18 @@ def run(
     threads: int = 1,
     device: str = "cpu",
     timeout: float | None = None,
+    memory: int | None = None,
+    checkpoint: float = 60.0,
     keep_stale: bool = False,
     exclusive: bool = False,
+    rerun: Rerun | None = None,
+    debug: bool = False,
     on_plan: Callable[[Plan], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Result:
     """Run whatever of a grid is not done yet; the records are in ``results/<name>``.
+
+    Several runs, also on several machines, may work on one folder at once: they share the cells.
 
     Args:
         grid: a YAML file or the same as a mapping.
@@ -209,13 +277,18 @@ def run(
         threads: torch threads of each.
         device: ``cpu``, ``cuda`` or ``auto``.
         timeout: seconds that one cell may take.
+        memory: bytes that one cell's process may take.
+        checkpoint: seconds of training after which a cell saves where it could go on; 0: never.
         keep_stale: serve results whose code has since changed, marked, instead of making them again.
         exclusive: one cell at a time, so that its seconds are its own as far as this call goes; cells that were timed
             beside others are run again.
+        rerun: which stored results are made again: ``failed``, ``stale`` or ``all``; None: failed and stale ones.
+        debug: open a debugger where a cell fails; with ``workers=0``.
         on_plan, on_event: called with the plan, then as cells start, go on and end.
 
     Raises:
         GridError: the grid, an override, a filter or the device is wrong.
+        StoreError: results cannot be written; what was committed before is safe.
         KeyboardInterrupt: stopped; what had finished is kept, and the same call goes on from there.
     """
     grid = _read(grid, overrides, filters)
@@ -223,15 +296,23 @@ def run(
     workers = (os.cpu_count() or 1) if workers is None else workers
     workers = min(workers, 1) if exclusive else workers
     executor = Executor(
-        "vbench.runner:attempt", workers=workers, threads=threads, timeout=timeout, log_folder=folder / "logs"
+        "vbench.runner:attempt",
+        workers=workers,
+        threads=threads,
+        timeout=timeout,
+        memory=memory,
+        log_folder=folder / "logs",
     )
     executor.warm()
     device = _device(device)
-    plan = make_plan(grid, results=results, keep_stale=keep_stale, exclusive=exclusive)
+    stores = Store(folder), Store(folder / "references")
+    for store in stores:
+        tidy(store)
+    seen = {name for store in stores for name in store.names()}
+    plan = make_plan(grid, results=results, keep_stale=keep_stale, rerun=rerun, exclusive=exclusive)
     if on_plan:
         on_plan(plan)
-    store = Store(folder)
-    store.sweep()
+    store = stores[0]
     _keep_grid(plan)
     catalogue = load_catalogue()
 
@@ -246,19 +327,54 @@ def run(
         if planned.action == "skip" and (before is None or before.reason != planned.reason):
             commit(_assignment(plan, planned, device), "skipped", planned.reason)
 
-    def lost(job: Job, status: str, reason: str) -> None:
-        commit(job.payload, status, reason)
-
     jobs = list(_jobs(plan, device))
-    if min(workers, len(jobs)) > 1:
-        jobs = [replace(job, payload=replace(job.payload, timing="shared")) for job in jobs]
-    try:
-        executor.run(jobs, on_event or (lambda event: None), lost)
-    finally:
-        store.compact()
+    timing = "shared" if min(workers, len(jobs)) > 1 else "exclusive"
+    same = {"timing": timing, "checkpoint": checkpoint, "debug": debug}
+    jobs = [replace(job, payload=replace(job.payload, **same)) for job in jobs]
+    with Claims(folder) as claims:
+
+        def admit(job: Job) -> Job | Wait | str:
+            owner = claims.take(job.key)
+            if owner:
+                return Wait(f"process {owner.pid} on {owner.host} has claimed")
+            if elsewhere := _elsewhere(job.payload, seen, catalogue):
+                claims.release(job.key)
+                return elsewhere
+            return replace(job, payload=replace(job.payload, claim=claims.mine(job.key)))
+
+        def lost(job: Job, status: str, reason: str) -> None:
+            if job.payload.held:
+                commit(job.payload, status, reason)
+
+        def tell(event: Event) -> None:
+            if event.kind == "ended":
+                claims.release(event.key)
+            if on_event:
+                on_event(event)
+
+        try:
+            executor.run(jobs, tell, lost, admit)
+        finally:
+            store.compact()
     outcomes = store.outcomes()
     asked = {planned.key: outcomes[planned.key] for planned in plan.cells if planned.key in outcomes}
     return Result(folder, asked, plan.count("run"))
+
+
+def _elsewhere(assignment: Assignment, seen: Container[str], catalogue: Catalogue) -> str:
+    """The status to which another run has brought this cell since the plan was made; empty where it has not."""
+    new = [o for o in assignment.store.attempts(assignment.key) if f"{o.key}.{o.attempt}.parquet" not in seen]
+    if not new or new[-1].status in ("crashed", "interrupted"):
+        return ""
+    current = provenance(assignment.cell.choices().values(), catalogue)
+    return "" if stale_reason(new[-1].provenance, current) else new[-1].status
+
+
+def tidy(store: Store) -> list[Path]:
+    """Remove what killed writers left behind and set damaged files aside; returns where these are now."""
+    store.sweep()
+    store.outcomes()
+    return store.set_aside()
 
 
 def _read(grid: str | Path | Mapping[str, Any] | Grid, overrides: Sequence[str], filters: Sequence[str]) -> Grid:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,9 @@ from vbench.batches import Order, TrainingBatches
 from vbench.grid import Train
 from vbench.measure.throughput import Stopwatch
 from vbench.optimizers import OPTIMIZERS, Group
+from vbench.resume import Points
 from vbench.rng import Rng, derive
+from vbench.types import Dataset, Incompatible
 
 __all__ = ["Diverged", "train"]
 
@@ -30,6 +33,7 @@ def train(
     stops: Container[int],
     watch: Stopwatch,
     report: Callable[[int, int], None],
+    points: Points | None = None,
 ) -> Iterator[tuple[int, list[float]]]:
     """Train; pause wherever something is to be measured. What happens at a step is a function of (seed, step).
 
@@ -40,44 +44,73 @@ def train(
         stops: the steps after which to pause.
         watch: runs while training does.
         report: called with (step, steps) now and then.
+        points: where to go on from, and to save where that would be.
 
     Yields:
         (step, the objective at each step since the last stop).
 
     Raises:
         Diverged: the objective, or at a stop a parameter, is not finite.
+        Incompatible: an inner loop over a part that has nothing to train, or is all that has.
     """
     model, estimator, data = built.model, built.estimator, built.data
     steps, device = settings.steps, watch.device
     groups = _groups(settings, model, estimator)
     optimizer = OPTIMIZERS[settings.optimizer](groups)
     everything = [p for group in groups for p in group.params]
-    order = Order(len(data.train), settings.batch, derive("order", seed))
-    batches = TrainingBatches(data, steps, derive("data", seed), order, device)
-    bounds: list[float] = []
-    watch.start()
-    for step in range(steps):
-        estimate = estimator(model, batches[step], Rng(derive("noise", seed, step), device))
+
+    def pull(surrogate: Tensor, inputs: Sequence[nn.Parameter] | None = None) -> None:
         for parameter in everything:  # a torch optimiser's own way takes five times as long
             parameter.grad = None
-        _ascend(estimate.surrogate)
+        _ascend(surrogate, inputs)
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(everything, settings.clip)
-        optimizer.step()
+
+    order = Order(len(data.train), settings.batch, derive("order", seed))
+    batches = TrainingBatches(data, steps, derive("data", seed), order, device)
+    alone, rest = _divided(settings, model, estimator)
+    others = _others(settings, data, seed, device)
+    modules = {"model": model, "estimator": estimator}
+    points = points or Points()
+    points.restore(modules, optimizer, everything)
+    bounds = points.bounds
+    if points.step and points.step in stops:  # saved before it was measured there
+        yield points.step, bounds
+        bounds = []
+    watch.start()
+    points.training = True
+    for step in range(points.step, steps):
+        looped = settings.inner if step < settings.looped else None
+        for inner in range(looped.steps if looped else 0):
+            batch = others[step * looped.steps + inner] if others else batches[step]  # type: ignore[union-attr]
+            pull(estimator(model, batch, Rng(derive("inner noise", seed, step, inner), device)).surrogate, alone)
+            optimizer.step()
+        estimate = estimator(model, batches[step], Rng(derive("noise", seed, step), device))
+        if step == points.step:
+            _check(estimate, len(batches[step].x), type(estimator).__name__)
+        pull(estimate.surrogate, rest if looped else None)
         bounds.append(float(estimate.value.mean()))
         if not abs(bounds[-1]) < float("inf"):  # also true of NaN
-            raise Diverged(f"step {step + 1}: the objective is {bounds[-1]}{_culprit(model)}")
+            if culprit := _culprit(modules):
+                raise Diverged(f"step {step}{culprit}")
+            raise Diverged(f"step {step + 1}: the objective is {bounds[-1]}")
+        optimizer.step()
         watch.tick()
         if (step + 1) % _REPORTED == 0:
             report(step + 1, steps)
         if step + 1 in stops:
             watch.stop()
-            if culprit := _culprit(model):
+            if culprit := _culprit(modules):
                 raise Diverged(f"step {step + 1}{culprit}")
             report(step + 1, steps)
+        points.keep(step + 1, bounds, modules, optimizer, everything)
+        if step + 1 in stops:
+            points.training = False
             yield step + 1, bounds
             bounds = []
+            points.training = True
             watch.start()
+    points.training = False
     watch.stop()
 
 
@@ -88,14 +121,58 @@ def _groups(settings: Train, model: nn.Module, estimator: nn.Module) -> list[Gro
     return [group for group in groups if group.params]
 
 
-def _ascend(surrogate: Tensor) -> None:
-    """Gradients of minus the surrogate's mean, so that descending them ascends it."""
-    torch.autograd.backward(surrogate, torch.full_like(surrogate, -1 / surrogate.numel()))
+def _divided(
+    settings: Train, model: nn.Module, estimator: nn.Module
+) -> tuple[list[nn.Parameter] | None, list[nn.Parameter] | None]:
+    """What an inner loop moves, and what the step after it does; what the estimator adapts moves in both."""
+    if settings.inner is None:
+        return None, None
+    own = set(model.get_submodule(settings.inner.part).parameters())
+    parts = [[p for p in model.parameters() if p.requires_grad and (p in own) is inside] for inside in (True, False)]
+    for found, which in zip(parts, ("the", "all but the"), strict=True):
+        if not found:
+            part = settings.inner.part
+            raise Incompatible(f"train.inner loops over the {part}, and {which} {part} has nothing to train")
+    adapted = [p for p in estimator.parameters() if p.requires_grad]
+    return parts[0] + adapted, parts[1] + adapted
 
 
-def _culprit(model: nn.Module) -> str:
+def _others(settings: Train, data: Dataset, seed: int, device: torch.device) -> TrainingBatches | None:
+    """Fresh batches for inner loops, as many as they have steps; None where they stay on the step's own."""
+    if settings.inner is None or settings.inner.batches == "same":
+        return None
+    order = Order(len(data.train), settings.batch, derive("inner order", seed))
+    return TrainingBatches(data, settings.steps * settings.inner.steps, derive("inner data", seed), order, device)
+
+
+def _ascend(surrogate: Tensor, inputs: Sequence[nn.Parameter] | None) -> None:
+    """Gradients of minus the surrogate's mean, so that descending them ascends it; in ``inputs`` alone, or in all."""
+    torch.autograd.backward(surrogate, torch.full_like(surrogate, -1 / surrogate.numel()), inputs=inputs)
+
+
+def _check(estimate: Any, size: int, name: str) -> None:
+    """Tell an estimator's author what it should have returned, rather than where torch stumbles over it.
+
+    Raises:
+        TypeError: it is no estimate of so many data.
+    """
+    for field, shapes in {"value": ([size],), "surrogate": ([size], [])}.items():
+        found = getattr(estimate, field, None)
+        if not isinstance(found, Tensor):
+            kind = type(found if hasattr(estimate, field) else estimate).__name__
+            raise TypeError(f"estimator {name}: expected {field} to be a tensor of an Estimate, not {kind}")
+        if not found.is_floating_point() or list(found.shape) not in shapes:
+            wanted = " or ".join(map(str, shapes))
+            what = f"{list(found.shape)} of {found.dtype}"
+            raise TypeError(f"estimator {name}: expected {field} to be floats of shape {wanted}, not {what}")
+    if not estimate.surrogate.requires_grad:
+        raise TypeError(f"estimator {name}: no gradient flows through its surrogate")
+
+
+def _culprit(modules: Mapping[str, nn.Module]) -> str:
     """Names the first parameter that is not finite."""
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
-            return f": parameter {name} is not finite"
+    for owner, module in modules.items():
+        for name, parameter in module.named_parameters():
+            if not parameter.isfinite().all():
+                return f": parameter {name if owner == 'model' else f'{owner}.{name}'} is not finite"
     return ""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vbench.rng import Rng
 
 __all__ = [
+    "Atoms",
     "Batch",
     "Bound",
     "Dataset",
@@ -26,8 +27,11 @@ __all__ = [
     "Estimator",
     "Incompatible",
     "Likelihood",
+    "Objective",
+    "Parts",
     "Posterior",
     "Prior",
+    "Refittable",
     "Space",
     "Support",
     "Target",
@@ -67,6 +71,7 @@ class Trait:
     supports by itself, so a part that works on one kind of latent says, say, ``needs = {Trait.latent("binary")}``.
     """
 
+    POSTERIOR: Final = "posterior"  # there is a q(z | x); the host adds it to every encoder that defines forward
     PATHWISE: Final = "pathwise"  # draws are differentiable in the posterior's parameters
     DENSITY: Final = "density"  # the posterior has log_prob(z)
     NORMALIZED: Final = "normalized"  # and that density integrates to one
@@ -162,7 +167,10 @@ class Likelihood(Protocol):
 
 
 class Encoder(nn.Module):
-    """Makes the posterior of a minibatch. ``z`` is the latent space that decoder and prior are built for."""
+    """Makes the posterior of a minibatch. ``z`` is the latent space that decoder and prior are built for.
+
+    One that does not define ``forward`` has no posterior: it only says which latents are to be generated from.
+    """
 
     z: Space
     offers: frozenset[str] = frozenset()
@@ -172,6 +180,23 @@ class Encoder(nn.Module):
     def forward(self, batch: Batch, model: Any) -> Posterior:
         """Return q(z | x) for ``batch``; siblings are reached through ``model``, never held."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(batch, model)")
+
+
+@runtime_checkable
+class Refittable(Protocol):
+    """An encoder with parameters of its own for each datum of the training set, indexed by ``batch.index``.
+
+    Before other data are measured, what ``refit(n)`` gives is fitted to them by the estimator's gradient, decoder and
+    prior frozen, in ``refit_steps`` steps of Adam from the rate ``refit_lr`` down to zero. Such an encoder does not
+    offer AMORTIZED.
+    """
+
+    refit_steps: int
+    refit_lr: float
+
+    def refit(self, n: int) -> Encoder:
+        """A new encoder for n other data, of the same kind, on the same device."""
+        ...
 
 
 class Decoder(nn.Module):
@@ -221,6 +246,40 @@ class Bound(Protocol):
         ...
 
 
+class Atoms(NamedTuple):
+    """A distribution of latents as weighted points: E[f(z)] is the sum of exp(log_mass) f(z), also when differentiated.
+
+    The discrete latents' states, or nodes of a quadrature that move with the distribution's parameters.
+    """
+
+    z: Tensor  # [S, B, *Z], or [S, 1, *Z] where data share them
+    log_mass: Tensor  # [S, B] or [S, 1]
+    log_prob: Tensor  # [S, B] or [S, 1] log density at the points, nats
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What an estimator ascends where that is no function of log weights (beta-VAE, MMD): an expectation.
+
+    An estimator declares it as its ``bound``. The judge asks for ``expectation`` at distributions that it knows
+    exactly; a ValueError says where it has no exact value. ``linear`` is True where K only averages.
+    """
+
+    @property
+    def kind(self) -> Literal["lower", "upper", "none"]:
+        """On which side of log p(x) it lies."""
+        ...
+
+    @property
+    def linear(self) -> bool:
+        """Whether it is the same for every K."""
+        ...
+
+    def expectation(self, model: Any, batch: Batch, q: Atoms, p: Atoms) -> Tensor:
+        """``[B]``, nats, under the posterior ``q`` and the prior ``p``; its mean over the batch is ascended."""
+        ...
+
+
 class Target(Protocol):
     """What an estimator's gradient estimates where it is that of no bound (reweighted wake-sleep).
 
@@ -233,6 +292,19 @@ class Target(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What an estimator's gradient estimates where each part of the model ascends a bound of its own, at its own K.
+
+    Attributes:
+        encoder, decoder, prior: the bound or objective of that part's gradient, and its K.
+    """
+
+    encoder: tuple[Bound | Objective, int]
+    decoder: tuple[Bound | Objective, int]
+    prior: tuple[Bound | Objective, int]
+
+
 class Estimator(nn.Module):
     """A gradient estimator: anything with these four names and a forward works, this base class only saves typing.
 
@@ -243,8 +315,8 @@ class Estimator(nn.Module):
     k: int = 1
     needs: frozenset[str] = frozenset()
     unbiased: bool = True
-    bound: Bound | None = None  # what it claims to estimate
-    target: Target | None = None  # what its gradient estimates instead, where that is the gradient of no bound
+    bound: Bound | Objective | None = None  # what it claims to estimate
+    target: Target | Parts | None = None  # what its gradient estimates instead, where that is the gradient of no bound
     coupled: bool = False
     lr: float | None = None
 

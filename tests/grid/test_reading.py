@@ -370,7 +370,7 @@ def test_override_mends_what_was_wrong(grid_file):
         ("train.steps=x", ["train.steps: expected an integer >= 0 (optimiser steps), not 'x'"]),
         ("train.steps='3'", ["train.steps: expected an integer >= 0 (optimiser steps), not '3'"]),
         ("train.lr=.inf", ["expected a finite number, not .inf"]),
-        ("train=[]", ["train: expected a mapping of steps, batch, optimizer, lr, clip, sweep, not []"]),
+        ("train=[]", ["train: expected a mapping of steps, batch, optimizer, lr, clip, inner, sweep, not []"]),
         ("train.lr=*a", ["alias *a is not defined"]),
         ("train.lr=1\n---\n2", ["expected one document, found a second one"]),
         ("foo", ["expected key=value, such as train.steps=10"]),

@@ -9,6 +9,8 @@ from tests.grid.fake_catalogue import CATALOGUE
 from vbench.grid.positions import GridError, Problems, from_python
 from vbench.grid.settings import (
     Gradients,
+    InferenceGap,
+    Inner,
     LogLikelihood,
     Measure,
     Reference,
@@ -56,6 +58,10 @@ def test_defaults():
         "reference": None,
         "warmup": 200,
     }
+    found = measure({"inference_gap": {"k": 7}})
+    assert found == Measure(inference_gap=InferenceGap(k=7))
+    assert found.model_dump()["inference_gap"] == {"k": 7, "steps": 300, "lr": 0.05, "samples": 200, "data": 200}
+    assert Measure.model_validate(found.model_dump()) == found
     assert LogLikelihood().model_dump() == {"method": "iwae", "k": 500}
 
 
@@ -97,6 +103,11 @@ def test_sweep_is_crossed_and_named_in_the_order_of_the_fields():
         (Train, {"clip": 0.0}),
         (Train, {"optimizer": "lion"}),
         (Train, {"stepz": 1}),
+        (Train, {"inner": {"part": "estimator"}}),
+        (Train, {"inner": {"steps": 0}}),
+        (Train, {"inner": {"until": 0.0}}),
+        (Train, {"inner": {"batches": "all"}}),
+        (Train, {"inner": 3}),
         (Gradients, {"draws": 1}),
         (Gradients, {"batches": 0}),
         (Gradients, {"batch": 0}),
@@ -104,6 +115,7 @@ def test_sweep_is_crossed_and_named_in_the_order_of_the_fields():
         (Gradients, {"at": "here"}),
         (LogLikelihood, {"k": 0}),
         (LogLikelihood, {"method": "ais"}),
+        (Measure, {"inference_gap": {"steps": 0}}),
         (Measure, {"every": 0}),
         (Measure, {"samples": 0}),
         (Measure, {"data": 0}),
@@ -121,6 +133,20 @@ def test_models_and_reader_hold_the_same_limits(model, values):
     with pytest.raises(GridError) as caught:
         read(tree)
     assert len(caught.value.lines) == 1
+
+
+def test_an_inner_loop_is_read_and_told_only_where_there_is_one():
+    ((train,), swept) = trains({"steps": 10, "inner": {"steps": 4, "until": 0.25}})
+    assert train == Train(steps=10, inner=Inner(part="encoder", steps=4, batches="same", until=0.25))
+    assert swept == ()
+    assert train.model_dump()["inner"] == {"part": "encoder", "steps": 4, "batches": "same", "until": 0.25}
+    assert Train.model_validate(train.model_dump()) == train
+    assert "inner" not in Train().model_dump()
+    assert (train.looped, train.updates) == (3, 22)
+    assert (Train().looped, Train().updates) == (0, 1000)
+    crossed, _ = trains({"inner": {}, "sweep": {"lr": [1e-3, 1e-4]}})
+    assert [each.inner for each in crossed] == [Inner(), Inner()]
+    assert trains({"inner": None}) == ([Train()], ())
 
 
 def test_models_are_frozen():

@@ -176,3 +176,4 @@ def test_needs_are_declared_for_every_measure():
     assert set(DIAGNOSTICS) <= set(MEASURES)
     assert MEASURES["log_likelihood"] == {Trait.PROPER_WEIGHT}
     assert Trait.NORMALIZED in MEASURES["rate"]
+    assert Trait.POSTERIOR in MEASURES["distortion"] & MEASURES["active_units"]

@@ -211,3 +211,33 @@ def test_the_wake_target_is_the_bound_in_decoder_and_prior_and_not_in_the_encode
     bound = enumeration.exact_gradient(model, batch, IWAE(), 3)
     for name, slope in bound.items():
         assert torch.allclose(wake[name], slope) == (not name.startswith("encoder")), name
+
+
+class AsAnObjective:
+    """The ELBO, its rate times beta, as an expectation under posterior and prior."""
+
+    kind, linear = "none", True
+
+    def __init__(self, beta=1.0, prior=0.0):
+        self.beta, self.prior = beta, prior
+
+    def expectation(self, model, batch, q, p):
+        rate = q.log_prob - model.prior_density(batch).log_prob(q.z)
+        found = (q.log_mass.exp() * (model.log_likelihood(batch, q.z) - self.beta * rate)).sum(0)
+        return found + self.prior * (p.log_mass.exp() * p.z.flatten(2).sum(2)).sum(0)
+
+
+@discrete
+def test_an_objective_is_asked_at_exact_posterior_and_prior(where):
+    model, batch = MODELS[where](), toys.batch()
+    for found, truth in zip(
+        enumeration.exact_gradient(model, batch, AsAnObjective(), 1).values(),
+        enumeration.exact_gradient(model, batch, ELBO(), 1).values(),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, truth)
+    value = enumeration.bound_value(model, batch, AsAnObjective(prior=2.0), 1)
+    mean = model.prior_density(batch).mean.flatten().sum()
+    torch.testing.assert_close(value, enumeration.bound_value(model, batch, ELBO(), 1) + 2 * mean)
+    with pytest.raises(ValueError, match="too many pairs"):
+        enumeration.bound_value(model, batch, AsAnObjective(), 1, limit=300)

@@ -7,6 +7,7 @@ import torch
 
 from tests import toys
 from tests.estimators.truth import MODELS
+from tests.oracles.test_enumeration import AsAnObjective
 from vbench.bounds import ELBO, IWAE
 from vbench.builtin.decoders.linear_gaussian import LinearGaussianDecoder
 from vbench.builtin.encoders.gaussian import GaussianEncoder
@@ -149,3 +150,15 @@ def test_a_target_agrees_with_plain_monte_carlo():
         torch.testing.assert_close(settled.gradient[name], slope, rtol=0.02, atol=0.01)
     bias = "encoder.net.0.bias"
     assert not torch.allclose(settled.gradient[bias], exact.gradient[bias], rtol=0.1)
+
+
+def test_an_objective_is_asked_at_nodes_of_posterior_and_prior():
+    model, batch = toys.gaussian(prior="normal"), toys.batch()
+    found = quadrature.settled(model, batch, AsAnObjective(prior=2.0), 3)
+    elbo = quadrature.settled(model, batch, ELBO(), 1)
+    torch.testing.assert_close(found.value, elbo.value + 2 * model.prior_density(batch).loc.sum(), rtol=1e-4, atol=1e-4)
+    for name, slope in found.gradient.items():
+        shift = 2.0 if name == "prior.loc" else 0.0
+        torch.testing.assert_close(slope, elbo.gradient[name] + shift, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="too many pairs"):
+        quadrature.bound_value(model, batch, AsAnObjective(), 1, 40, limit=1000)

@@ -154,6 +154,7 @@ def test_other_estimands_are_refused_and_show_no_figure(tmp_path: Path) -> None:
         ("Renyi(alpha=0.5, smooth=True)", 1, "ELBO"),
         ("Stranger(kind='none', beta=2)", 3, "Stranger(beta=2), K=3"),
         ("<pack.Stranger object at 0x7f3a>", 1, "<pack.Stranger>, K=1"),
+        ("Beta(beta=4.0, kind='lower', linear=True)", 3, "Beta(beta=4.0)"),
         ("", 3, ""),
     ],
 )

@@ -17,7 +17,8 @@ from vbench.report.figures.style import marks, save
 from vbench.report.numbers import MissingError
 
 BY_NAME = {chart.name: chart for chart in CHARTS}
-DRAWN = [name for name in BY_NAME if name not in ("gradient-cosine", "gradient-mse", "gradient-bias", "noise-share")]
+_ELSEWHERE = ("gradient-cosine", "gradient-mse", "gradient-bias", "noise-share", "variance-outcome", "tuning")
+DRAWN = [name for name in BY_NAME if name not in _ELSEWHERE]
 
 
 def drawn(name, evidence, columns=3):

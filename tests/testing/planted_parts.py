@@ -22,12 +22,12 @@ class Broken(DiagonalNormal):
         if self.how == "divides by exp(log variance) alone":  # PyTorch-VAE's VampVAE: the normaliser is wrong
             standard = (z - self.loc).square() / self.scale.square()
             return (-0.5 * standard - self.scale.square()).sum(-1)
-        return super().log_prob(z, mask) + (0.5 if self.how == "unnormalised" else 0)
+        return super().log_prob(z, mask) + (0.5 if self.how.startswith("unnormalised") else 0)
 
     def draw(self, rng, k):
         made = super().draw(rng, k)
         z = made.z
-        if self.how == "draws too wide":
+        if self.how.endswith("draws too wide"):
             z = self.loc + 1.05 * (z - self.loc)
         if self.how == "shares draws":
             z = self.loc + self.scale * rng.normal(k, 1, *self.loc.shape[1:], dtype=self.loc.dtype)
@@ -58,6 +58,8 @@ class BrokenEncoder(Encoder):
         self.net = nn.Linear(x.size, 2 * latent)
         if how == "offers logits":
             self.offers = self.offers | {Trait.LOGITS}
+        if how == "unnormalised and says so, draws too wide":
+            self.offers = frozenset({Trait.DENSITY})
 
     def forward(self, batch, model):
         loc, raw = self.net(batch.x.flatten(1)).chunk(2, -1)
@@ -104,6 +106,18 @@ class BrokenBernoulli(Bernoulli):
         return super().log_prob(x, mask)
 
 
+class SilentEncoder(Encoder):
+    """No posterior, one mistake.
+
+    Source: nobody.
+    """
+
+    def __init__(self, latent: int = 2, how: str = "") -> None:
+        super().__init__()
+        self.z = Space((latent,))
+        self.offers = frozenset({Trait.DENSITY}) if how else frozenset()
+
+
 class BrokenDecoder(Decoder):
     """Bernoulli, one mistake.
 
@@ -147,12 +161,14 @@ PLANTED_PARTS = [
     ("encoder", BrokenEncoder, "divides by exp(log variance) alone", "normalised[real-1]"),
     ("encoder", BrokenEncoder, "unnormalised", "normalised[real-1]"),
     ("encoder", BrokenEncoder, "draws too wide", "draws[real-1]"),
+    ("encoder", BrokenEncoder, "unnormalised and says so, draws too wide", "draws[real-1]"),
     ("encoder", BrokenEncoder, "detached", "offers[real-1]"),
     ("encoder", BrokenEncoder, "scale detached", "pathwise[real-1]"),
     ("encoder", BrokenEncoder, "global", "shapes[real-1]"),
     ("encoder", BrokenEncoder, "wrong log_q", "proper-weight[real-1]"),
     ("encoder", BrokenEncoder, "kl swapped", "kl[real-1]"),
     ("encoder", BrokenEncoder, "offers logits", "offers[real-1]"),
+    ("encoder", SilentEncoder, "offers a density without a posterior", "no-posterior[real-1]"),
     ("prior", BrokenPrior, "divides by exp(log variance) alone", "normalised[real-1]"),
     ("prior", BrokenPrior, "unnormalised", "normalised[real-2]"),
     ("prior", BrokenPrior, "draws too wide", "draws[real-1]"),

@@ -53,7 +53,7 @@ class DoublyReparameterized(Estimator):
         (direction,) = pull(path)
         direct = (slope * log_w).sum(0)
         through_z = (direction.detach() * z).flatten(2).sum((0, 2))
-        return Estimate(self.bound(log_w).detach(), direct + through_z)  # type: ignore[misc]
+        return Estimate(self.bound(log_w).detach(), direct + through_z)  # type: ignore[misc,operator]
 
 
 def _weights(bound: Any, log_w: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,7 @@ class Pathwise(Estimator):
     def forward(self, model: Any, batch: Batch, rng: Rng) -> Estimate:
         """Value ``[B]`` and surrogate ``[B]``: here they are the same number."""
         draw = model.posterior(batch).draw(rng, self.k)
-        value = self.bound(model.log_joint(batch, draw.z) - draw.log_q)  # type: ignore[misc]
+        value = self.bound(model.log_joint(batch, draw.z) - draw.log_q)  # type: ignore[misc,operator]
         return Estimate(value.detach(), value)
 
 

@@ -81,7 +81,9 @@ def main(setting: Setting, payload: bytes, status: Connection, life: Connection,
     if setting.memory is not None:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (setting.memory, setting.memory))
+        # on Linux what is written counts, not address space, of which drivers of devices reserve terabytes
+        kind = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
+        resource.setrlimit(kind, (setting.memory, setting.memory))
     import torch
 
     torch.set_num_threads(setting.threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import heapq
+import math
 import pickle
 import signal
 import threading
@@ -21,7 +22,7 @@ from vbench.execute import child, server
 from vbench.execute.child import Ending, Setting
 from vbench.execute.running import Running, launch
 
-__all__ = ["Event", "Executor", "Job"]
+__all__ = ["Event", "Executor", "Job", "Wait"]
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Event:
-    """A job has started, gone on or ended; ``status``, ``reason`` and ``seconds`` belong to the end."""
+    """A job has started, gone on or ended, or must wait; ``status`` and ``seconds`` belong to the end."""
 
-    kind: Literal["started", "progress", "ended"]
+    kind: Literal["started", "progress", "ended", "waiting"]
     key: str
     step: int = 0
     steps: int = 0
@@ -54,6 +55,15 @@ class Event:
 
 OnEvent = Callable[[Event], None]
 Lost = Callable[[Job, str, str], None]
+Admit = Callable[[Job], "Job | Wait | str"]
+_AGAIN = 1.0  # seconds until a job that must wait asks again
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A job cannot start yet; ``reason`` is for people."""
+
+    reason: str
 
 
 class Executor:
@@ -65,7 +75,7 @@ class Executor:
         workers: processes at once; 0 runs the jobs in this process, without limits, for a debugger.
         threads: torch threads of each.
         timeout: seconds that a job may take.
-        memory: bytes of address space that a job may take.
+        memory: bytes of data that each process of a job may take.
         log_folder: what a job prints goes to ``<key>.log`` here.
     """
 
@@ -91,7 +101,7 @@ class Executor:
         if self.workers:
             server.warm()
 
-    def run(self, jobs: Sequence[Job], on_event: OnEvent, lost: Lost) -> None:
+    def run(self, jobs: Sequence[Job], on_event: OnEvent, lost: Lost, admit: Admit = lambda job: job) -> None:
         """Run all jobs; returns when the last has ended.
 
         Args:
@@ -99,6 +109,8 @@ class Executor:
             on_event: called for each event, in this thread.
             lost: called with ``(job, status, reason)``, once, for a job whose target did not return a status:
                 ``failed``, ``crashed``, ``timeout``, ``oom`` or ``interrupted``.
+            admit: called with a job that is about to start; returns the job to start, a ``Wait`` to be asked again,
+                or the status of a job that has ended elsewhere.
 
         Raises:
             KeyboardInterrupt: Ctrl-C; running jobs were ended and reported as lost, the others not touched. A
@@ -107,10 +119,10 @@ class Executor:
         """
         queue = _Queue(jobs)
         if not self.workers:
-            _Inline(self, queue, on_event, lost).run()
+            _Inline(self, queue, on_event, lost, admit).run()
             return
         self.warm()
-        supervisor = _Supervisor(self, queue, on_event, lost)
+        supervisor = _Supervisor(self, queue, on_event, lost, admit)
         try:
             with supervisor.signals():
                 supervisor.run()
@@ -132,8 +144,23 @@ class _Queue:
         self._graph = TopologicalSorter({j.key: [k for k in j.after if k in places] for j in jobs})
         self._graph.prepare()
         self._ready: list[int] = []
+        self._later: list[tuple[float, int]] = []
+
+    @property
+    def again(self) -> float:
+        """Monotonic time at which a job that must wait is to be asked again; infinite where none is."""
+        return min(self._later)[0] if self._later else math.inf
+
+    def later(self, job: Job) -> None:
+        """Let a job wait, and others go before it."""
+        self._later.append((time.monotonic() + _AGAIN, self._places[job.key]))
 
     def next(self) -> Job | None:
+        """The first job that may be asked now."""
+        now = time.monotonic()
+        for waiting in [item for item in self._later if item[0] <= now]:
+            self._later.remove(waiting)
+            heapq.heappush(self._ready, waiting[1])
         for key in self._graph.get_ready():
             heapq.heappush(self._ready, self._places[key])
         return self._jobs[heapq.heappop(self._ready)] if self._ready else None
@@ -145,11 +172,28 @@ class _Queue:
 class _Runner:
     """What running jobs here or in processes has in common: telling the caller."""
 
-    def __init__(self, executor: Executor, queue: _Queue, on_event: OnEvent, lost: Lost) -> None:
+    def __init__(self, executor: Executor, queue: _Queue, on_event: OnEvent, lost: Lost, admit: Admit) -> None:
         self._executor = executor
         self._queue = queue
         self._on_event = on_event
         self._lost = lost
+        self._admit = admit
+        self._delayed: set[str] = set()
+
+    def _next(self) -> Job | None:
+        """The next job that may start now."""
+        while job := self._queue.next():
+            answer = self._admit(job)
+            if isinstance(answer, Job):
+                return answer
+            if isinstance(answer, str):
+                self._ended(job, Ending(answer, "by another run"), 0.0)
+                continue
+            self._queue.later(job)
+            if job.key not in self._delayed:
+                self._delayed.add(job.key)
+                self._on_event(Event("waiting", job.key, reason=answer.reason))
+        return None
 
     def _pack(self, job: Job) -> bytes | None:
         """The payload as it travels, or None: a job that cannot travel has failed."""
@@ -178,8 +222,11 @@ class _Inline(_Runner):
         threads = torch.get_num_threads()
         torch.set_num_threads(self._executor.threads)
         try:
-            while job := self._queue.next():
-                self._run(job)
+            while (job := self._next()) or self._queue.again < math.inf:
+                if job:
+                    self._run(job)
+                else:
+                    time.sleep(max(0.0, self._queue.again - time.monotonic()))
         finally:
             torch.set_num_threads(threads)
 
@@ -202,8 +249,8 @@ class _Inline(_Runner):
 class _Supervisor(_Runner):
     """Starts jobs, waits for whatever happens next, and sees every one of them to its end."""
 
-    def __init__(self, executor: Executor, queue: _Queue, on_event: OnEvent, lost: Lost) -> None:
-        super().__init__(executor, queue, on_event, lost)
+    def __init__(self, executor: Executor, queue: _Queue, on_event: OnEvent, lost: Lost, admit: Admit) -> None:
+        super().__init__(executor, queue, on_event, lost, admit)
         self.stopped = 0
         self._waiting = False
         self._running: list[Running[Job]] = []
@@ -244,13 +291,13 @@ class _Supervisor(_Runner):
 
     def _fill(self) -> bool:
         while len(self._running) < self._executor.workers and not self.stopped:
-            job = self._queue.next()
+            job = self._next()
             if job is None:
                 break
             payload = self._pack(job)
             if payload is not None:
                 self._launch(job, payload)
-        return bool(self._running)
+        return bool(self._running) or (self._queue.again < math.inf and not self.stopped)
 
     def _launch(self, job: Job, payload: bytes) -> None:
         ex = self._executor
@@ -273,7 +320,9 @@ class _Supervisor(_Runner):
                 happenings[running.status] = functools.partial(self._hear, running)
             if running.output:
                 happenings[running.output] = running.drain
-        left = min(running.deadline for running in self._running) - time.monotonic()
+        soonest = min((running.deadline for running in self._running), default=math.inf)
+        room = len(self._running) < self._executor.workers and not self.stopped
+        left = min(soonest, self._queue.again if room else math.inf) - time.monotonic()
         for happening in wait(list(happenings), max(0.0, min(left, 3600.0))):
             happenings[happening]()
         for running in self._running:

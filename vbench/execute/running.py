@@ -22,7 +22,7 @@ from vbench.execute.logs import CappedLog
 
 __all__ = ["GRACE", "Running", "launch"]
 
-GRACE = 5.0  # seconds between the request to end and the kill
+GRACE = 4.0  # seconds between the request to end and the kill: gone within five, on a busy machine too
 
 T = TypeVar("T")
 

@@ -11,7 +11,16 @@ from vbench.grid.naming import named_components
 from vbench.grid.parameters import parameter_of
 from vbench.grid.positions import GridError
 from vbench.grid.reading import read_grid
-from vbench.grid.settings import EXACT_TARGETS, Gradients, LogLikelihood, Measure, Reference, Train
+from vbench.grid.settings import (
+    EXACT_TARGETS,
+    Gradients,
+    InferenceGap,
+    Inner,
+    LogLikelihood,
+    Measure,
+    Reference,
+    Train,
+)
 
 __all__ = [
     "EXACT_TARGETS",
@@ -21,6 +30,8 @@ __all__ = [
     "Gradients",
     "Grid",
     "GridError",
+    "InferenceGap",
+    "Inner",
     "LogLikelihood",
     "Measure",
     "Reference",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Final, TypeVar
@@ -62,15 +62,34 @@ class Cell:
             digest: of the data.
             more: what else tells results apart (the role of the run, the device).
         """
+        return _hashed(self._content(digest, more))
+
+    def keys(self, digest: str, *, reference: bool = False, **more: str) -> Callable[..., str]:
+        """The same for many seeds: a function of seed and, where it is asked for, ``reference``."""
+        seed, other = 8_051_937_462_115_083_629, "8051937462115083629"  # whatever stands nowhere else
+        text = replace(self, seed=seed)._content(digest, more | ({"reference": other} if reference else {}))
+        quoted, bare = f'"reference":"{other}"', f'"seed":{seed}'
+        pieces = text.replace(quoted, "").replace(bare, "")
+        if other in pieces:  # of all numbers a user wrote this one
+            return lambda seed, **rest: replace(self, seed=seed).key(digest, **more, **(rest if reference else {}))
+        return lambda seed, reference="": _hashed(
+            text.replace(quoted, f'"reference":"{reference}"').replace(bare, f'"seed":{seed}')
+        )
+
+    def _content(self, digest: str, more: Mapping[str, str]) -> str:
         content = {"schema": SCHEMA_VERSION, "spec": self.spec(), "data": digest}
         if clash := content.keys() & more.keys():
             raise TypeError(f"{', '.join(sorted(clash))} already stands in the key")
-        return hashlib.sha256(canonical({**content, **more}).encode()).hexdigest()[:32]
+        return canonical({**content, **more})
 
     def labels(self) -> dict[str, str]:
         """The columns that name a cell: choices as written, and of ``train`` what the grid crosses."""
         train = _assignments(self.train, self.swept)
         return {**{kind: str(choice) for kind, choice in self.choices().items()}, "train": " ".join(train)}
+
+
+def _hashed(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 def _assignments(train: Train, swept: Sequence[str]) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, get_type_hints
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from vbench.catalogue import Catalogue, Parameter
@@ -18,6 +19,8 @@ from vbench.grid.values import read_values
 __all__ = [
     "EXACT_TARGETS",
     "Gradients",
+    "InferenceGap",
+    "Inner",
     "LogLikelihood",
     "Measure",
     "Reference",
@@ -33,6 +36,20 @@ class _Settings(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Inner(_Settings):
+    """A loop over one part before each step of the others: coordinate ascent, or an aggressively trained encoder.
+
+    Attributes:
+        batches: the loop stays on the step's own data, or sees others at each of its steps.
+        until: after this share of training all parts move together.
+    """
+
+    part: Literal["encoder", "decoder", "prior"] = "encoder"
+    steps: Annotated[int, Ge(1), "steps of that part alone"] = 10
+    batches: Literal["same", "fresh"] = "same"
+    until: Annotated[float, Gt(0), Le(1), "share of training"] = 1.0
+
+
 class Train(_Settings):
     """How a cell is trained.
 
@@ -45,6 +62,22 @@ class Train(_Settings):
     optimizer: Literal["adam", "sgd", "rmsprop", "adamw"] = "adam"
     lr: Annotated[float, Gt(0), "learning rate"] = 1e-3
     clip: Annotated[float, Gt(0), "global gradient norm to clip at"] | None = None
+    inner: Inner | None = None
+
+    @property
+    def looped(self) -> int:
+        """How many steps, the first ones, have an inner loop before them."""
+        return math.ceil(self.inner.until * self.steps) if self.inner else 0
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps in all, those of inner loops among them."""
+        return self.steps + (self.looped * self.inner.steps if self.inner else 0)
+
+    @model_serializer(mode="wrap")
+    def _told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # what came later stands in a spec only where it is used: keys of older results stay
+        return {name: value for name, value in dump(self).items() if name != "inner" or value}
 
 
 class Reference(Train):
@@ -101,6 +134,16 @@ class LogLikelihood(_Settings):
     k: Annotated[int, Ge(1), "importance samples per datum"] = 500
 
 
+class InferenceGap(_Settings):
+    """How the gap between evidence and ELBO is measured, and split into approximation and amortization."""
+
+    k: Annotated[int, Ge(1), "importance samples per datum"] = 500
+    steps: Annotated[int, Ge(1), "steps towards the best posterior"] = 300
+    lr: Annotated[float, Gt(0), "learning rate of these steps"] = 0.05
+    samples: Annotated[int, Ge(1), "posterior draws per datum"] = 200
+    data: Annotated[int, Ge(1), "validation and test data that are used at most"] | None = 200
+
+
 class Measure(_Settings):
     """What is measured, and when.
 
@@ -114,6 +157,11 @@ class Measure(_Settings):
     data: Annotated[int, Ge(1), "validation and test data that are used at most"] | None = None
     gradients: Gradients | None = None
     log_likelihood: LogLikelihood | None = None
+    inference_gap: InferenceGap | None = None
+
+    @model_serializer(mode="wrap")
+    def _told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if name != "inference_gap" or value}
 
     def steps(self, last: int) -> tuple[int, ...]:
         """The steps after which something is measured, the last one among them.
@@ -140,11 +188,15 @@ def _parameters(model: type[_Settings]) -> tuple[Parameter, ...]:
     return tuple(
         parameter_of(name, hints[name], info.default, required=False)
         for name, info in model.model_fields.items()
-        if name not in (*_NESTED, *_SHARED)
+        if name not in (*_NESTED, *_SHARED, "inner")
     )
 
 
-_NESTED: Mapping[str, type[_Settings]] = {"gradients": Gradients, "log_likelihood": LogLikelihood}
+_NESTED: Mapping[str, type[_Settings]] = {
+    "gradients": Gradients,
+    "log_likelihood": LogLikelihood,
+    "inference_gap": InferenceGap,
+}
 EXACT_TARGETS = ("evidence", "bound")
 _TARGET_DRAWS = 1000
 _LATER = ("checkpoints", "target", "target_draws", "posterior", "binarization")
@@ -161,9 +213,13 @@ _CHECKPOINTS = parameter_of(
 
 def read_trains(node: Node, path: str, problems: Problems) -> tuple[list[Train], tuple[str, ...]]:
     """Every crossing under ``train``, and the names that its sweep crosses, in the order of the fields."""
-    values = read_values(node, _parameters(Train), path, problems, keys=("sweep",))
+    values = read_values(node, _parameters(Train), path, problems, keys=("inner", "sweep"))
     swept = tuple(name for name in Train.model_fields if name in values.swept)
-    return [Train(**given) for given in values.crossed()], swept
+    entries: Mapping[str, Node] = node.value if isinstance(node.value, dict) else {}
+    inner = None
+    if "inner" in entries and entries["inner"].value is not None:
+        inner = Inner(**read_values(entries["inner"], _parameters(Inner), f"{path}.inner", problems).given)
+    return [Train(**given, inner=inner) for given in values.crossed()], swept
 
 
 def read_measure(
@@ -218,12 +274,13 @@ def read_measures(
 
 def _each_reference(node: Node) -> list[Node]:
     """The node with each of the references that it lists."""
-    gradients = node.value.get("gradients") if isinstance(node.value, dict) else None
-    inner = gradients.value if gradients and isinstance(gradients.value, dict) else {}
-    references = inner.get("reference")
+    gradients: Node | None = node.value.get("gradients") if isinstance(node.value, dict) else None
+    if gradients is None or not isinstance(gradients.value, dict):
+        return [node]
+    references = gradients.value.get("reference")
     if references is None or not isinstance(references.value, list) or not references.value:
         return [node]
-    alone = [replace(gradients, value={**inner, "reference": item}) for item in references.value]
+    alone = [replace(gradients, value={**gradients.value, "reference": item}) for item in references.value]
     return [replace(node, value={**node.value, "gradients": one}) for one in alone]
 
 

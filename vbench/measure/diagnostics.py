@@ -64,14 +64,15 @@ def diagnose(
     bounds: list[Tensor] = []
     paired: list[tuple[Density, Tensor]] = []
     for number, batch in enumerate(batches):
-        with torch.no_grad():
-            sums, posterior, z = _gather(model, batch, samples, key, number)
-        gathered.append(sums)
-        if "mutual_information" in measures and sum(len(draws) for _, draws in paired) < PAIRED:
-            paired.append((cast(Density, posterior), z))
+        if set(measures) - {"bound"}:
+            with torch.no_grad():
+                sums, posterior, z = _gather(model, batch, samples, key, number)
+            gathered.append(sums)
+            if "mutual_information" in measures and sum(len(draws) for _, draws in paired) < PAIRED:
+                paired.append((cast(Density, posterior), z))
         if "bound" in measures:
             bounds.append(_bound(model, estimator, batch, samples, key, number))
-    if not gathered:
+    if not (gathered or bounds):
         raise ValueError("diagnostics need at least one batch")
     makers: Mapping[str, Callable[[], Measurement]] = {
         "bound": lambda: mean_over_data("bound", "all", torch.cat(bounds), "nats"),

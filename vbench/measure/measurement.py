@@ -37,10 +37,11 @@ MEASURES: Final[Mapping[str, frozenset[str]]] = {
     "bound": frozenset(),
     "elbo": frozenset({Trait.PROPER_WEIGHT}),
     "rate": frozenset({Trait.NORMALIZED}),
-    "distortion": frozenset(),
-    "active_units": frozenset(),
+    "distortion": frozenset({Trait.POSTERIOR}),
+    "active_units": frozenset({Trait.POSTERIOR}),
     "mutual_information": frozenset({Trait.DENSITY, Trait.NORMALIZED}),
     "log_likelihood": frozenset({Trait.PROPER_WEIGHT}),
+    "inference_gap": frozenset({Trait.LOC_SCALE}),
     "gradients": frozenset(),
 }
 """Measure -> the traits that it needs; ``needs - offers`` is the reason it is skipped."""

@@ -11,15 +11,17 @@ from vbench.batches import Order, TrainingBatches, fixed_batches
 from vbench.grid import Cell, Gradients, parse_choice
 from vbench.measure.diagnostics import DIAGNOSTICS, diagnose
 from vbench.measure.free import NoFreePosteriorError, free_model
+from vbench.measure.gaps import inference_gap
 from vbench.measure.gradient_metrics import gradient_measurements
 from vbench.measure.gradients import adapt
 from vbench.measure.likelihood import log_likelihood
 from vbench.measure.measurement import MEASURES, Measurement
+from vbench.measure.refit import refitted
 from vbench.measure.truth import Truth, UnknownTargetError, bound_truth, evidence_truth, mean_truth
 from vbench.records import Row
 from vbench.registry import load_registry
 from vbench.rng import derive
-from vbench.types import Batch, Incompatible
+from vbench.types import Batch, Incompatible, Refittable
 
 __all__ = ["evaluate", "measure_gradients", "missing"]
 
@@ -40,6 +42,8 @@ def missing(built: Built) -> dict[str, str]:
 def evaluate(built: Built, cell: Cell, step: int, *, last: bool, device: torch.device) -> list[Row]:
     """Held-out measures of the model: on validation data at every stop, and on test data at the last.
 
+    Where the encoder has parameters of each datum's own, they are fitted to the data that are measured, first.
+
     All cells and seeds of a dataset are measured on the same bits with the same noise.
     """
     without = missing(built)
@@ -48,14 +52,22 @@ def evaluate(built: Built, cell: Cell, step: int, *, last: bool, device: torch.d
     for split in ("valid", "test") if last else ("valid",):
         key = derive("evaluation", split)
 
-        def batches(split: str = split, key: int = key) -> Iterator[Batch]:
-            return fixed_batches(built.data, split, _BATCH, key, limit=settings.data, device=device)  # type: ignore[arg-type]
+        def batches(split: str = split, key: int = key, limit: int | None = None) -> Iterator[Batch]:
+            least = min((count for count in (settings.data, limit) if count), default=None)
+            return fixed_batches(built.data, split, _BATCH, key, limit=least, device=device)  # type: ignore[arg-type]
 
         if not len(getattr(built.data, split)):
             continue
-        found = diagnose(built.model, built.estimator, batches(), samples=settings.samples, key=key, measures=measures)
+        model = built.model
+        found: list[Measurement] = []
+        if isinstance(model.encoder, Refittable):
+            model, found = refitted(model, built.estimator, batches(), key=key)
+        found += diagnose(model, built.estimator, batches(), samples=settings.samples, key=key, measures=measures)
         if last and settings.log_likelihood and "log_likelihood" not in without:
-            found += log_likelihood(built.model, batches(), k=settings.log_likelihood.k, key=key)
+            found += log_likelihood(model, batches(), k=settings.log_likelihood.k, key=key)
+        if last and settings.inference_gap and "inference_gap" not in without:
+            first = batches(limit=settings.inference_gap.data)
+            found += inference_gap(model, first, **settings.inference_gap.model_dump(exclude={"data"}), key=key)
         rows += [Row(step, split, *measurement) for measurement in found]
     return rows
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from vbench.model import rebuilt
-from vbench.types import Batch, Bound, Target
+from vbench.types import Atoms, Batch, Bound, Objective, Target
 
-__all__ = ["LIMIT", "expected_bound", "expected_target", "gradient", "in_double", "multisets"]
+__all__ = ["LIMIT", "expected_bound", "expected_objective", "expected_target", "gradient", "in_double", "multisets"]
 
 LIMIT: Final = 1 << 21  # multisets times data of one exact sum: about 0.5 GB with its graph at k = 3
 _M = TypeVar("_M", bound=nn.Module)
@@ -81,6 +81,20 @@ def expected_bound(bound: Bound, k: int, log_w: Tensor, log_mass: Tensor, limit:
         k = 1
     index, mass = _terms(atoms, k, log_mass.expand_as(log_w), limit)
     return (mass * bound(_chosen(log_w, index)).reshape(mass.shape)).sum(0)
+
+
+def expected_objective(
+    objective: Objective, model: Any, batch: Batch, q: Atoms, p: Atoms, limit: int = LIMIT
+) -> Tensor:
+    """The objective's own expectation, ``[B]``; it may take every pair of atoms.
+
+    Raises:
+        ValueError: where there are too many pairs, or the objective has no exact value here.
+    """
+    atoms = max(len(q.z), len(p.z))
+    if atoms**2 * len(batch.x) > limit:
+        raise ValueError(f"too many pairs of {atoms} atoms for each of {len(batch.x)} data, above the limit of {limit}")
+    return objective.expectation(model, batch, q, p)
 
 
 def expected_target(

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vbench.oracles.common import LIMIT, expected_bound, expected_target, gradient, in_double
-from vbench.types import Batch, Bound, Space, Target
+from vbench.oracles.common import LIMIT, expected_bound, expected_objective, expected_target, gradient, in_double
+from vbench.types import Atoms, Batch, Bound, Objective, Space, Target
 
 __all__ = ["bound_value", "exact_gradient", "log_evidence", "posterior", "states", "target_gradient"]
 
@@ -51,17 +51,22 @@ def posterior(model: Any, batch: Batch, limit: int = LIMIT) -> Tensor:
     return _log_joint_and_density(model, batch, limit)[0].softmax(0)
 
 
-def bound_value(model: Any, batch: Batch, bound: Bound, k: int, limit: int = LIMIT) -> Tensor:
-    """Exact E[bound(log w_1..K)] over independent z_k ~ q(z | x), ``[B]``, nats.
+def bound_value(model: Any, batch: Batch, bound: Bound | Objective, k: int, limit: int = LIMIT) -> Tensor:
+    """Exact E[bound(log w_1..K)] over independent z_k ~ q(z | x), ``[B]``, nats; of an objective its expectation.
 
     Raises:
         ValueError: where the latent is not discrete or the sum has more than ``limit`` terms.
     """
+    if isinstance(bound, Objective):
+        model, batch = in_double(model, batch)
+        z = _spread(model, batch, limit)
+        log_q, log_p = (density.log_prob(z) for density in (model.posterior(batch), model.prior_density(batch)))
+        return expected_objective(bound, model, batch, Atoms(z, log_q, log_q), Atoms(z, log_p, log_p), limit)
     log_joint, log_q = _log_joint_and_density(model, batch, limit)
     return expected_bound(bound, k, log_joint - log_q, log_q, limit)
 
 
-def exact_gradient(model: Any, batch: Batch, bound: Bound, k: int, limit: int = LIMIT) -> dict[str, Tensor]:
+def exact_gradient(model: Any, batch: Batch, bound: Bound | Objective, k: int, limit: int = LIMIT) -> dict[str, Tensor]:
     """Gradient of the batch mean of :func:`bound_value` for every trained parameter of the model, by name."""
     return gradient(bound_value(model, batch, bound, k, limit), model)
 
@@ -79,7 +84,12 @@ def target_gradient(model: Any, batch: Batch, target: Target, k: int, limit: int
 def _log_joint_and_density(model: Any, batch: Batch, limit: int) -> tuple[Tensor, Tensor]:
     """Log p(x, z) and log q(z | x) of every state, ``[S, B]`` each, nats."""
     model, batch = in_double(model, batch)
+    z = _spread(model, batch, limit)
+    return model.log_joint(batch, z), model.posterior(batch).log_prob(z)
+
+
+def _spread(model: Any, batch: Batch, limit: int) -> Tensor:
+    """Every state, for each datum, ``[S, B, *Z]``."""
     size = batch.x.shape[0]
     atoms = states(model.encoder.z, limit // size).to(batch.x.device)
-    z = atoms[:, None].expand(-1, size, *atoms.shape[1:])
-    return model.log_joint(batch, z), model.posterior(batch).log_prob(z)
+    return atoms[:, None].expand(-1, size, *atoms.shape[1:])

@@ -13,8 +13,8 @@ import torch
 from scipy.special import roots_hermitenorm
 from torch import Tensor
 
-from vbench.oracles.common import LIMIT, expected_bound, expected_target, gradient, in_double
-from vbench.types import Batch, Bound, Target
+from vbench.oracles.common import LIMIT, expected_bound, expected_objective, expected_target, gradient, in_double
+from vbench.types import Atoms, Batch, Bound, Objective, Target
 
 __all__ = ["Settled", "bound_value", "log_evidence", "nodes", "settled", "target_gradient"]
 
@@ -41,12 +41,18 @@ def nodes(count: int, dimensions: int = 1) -> tuple[Tensor, Tensor]:
     return points[kept], mass[kept].log()
 
 
-def bound_value(model: Any, batch: Batch, bound: Bound, k: int, count: int, limit: int = LIMIT) -> Tensor:
+def bound_value(model: Any, batch: Batch, bound: Bound | Objective, k: int, count: int, limit: int = LIMIT) -> Tensor:
     """E[bound(log w_1..K)] over z_k ~ q(z | x) by ``count`` nodes for each latent variable, ``[B]``, nats.
+
+    An objective's expectation is its own, at the nodes of posterior and prior.
 
     Raises:
         ValueError: where q has no loc and scale or more than two variables, or there are too many terms.
     """
+    if isinstance(bound, Objective):
+        model, batch = in_double(model, batch)
+        q, p = (_atoms(density, count) for density in (model.posterior(batch), model.prior_density(batch)))
+        return expected_objective(bound, model, batch, q, p, limit)
     log_joint, log_q, log_mass = _at_nodes(model, batch, count)
     return expected_bound(bound, k, log_joint - log_q, log_mass, limit)
 
@@ -72,7 +78,7 @@ def target_gradient(
 def settled(
     model: Any,
     batch: Batch,
-    bound: Bound,
+    bound: Bound | Objective,
     k: int,
     tolerance: float = 1e-4,
     count: int = 10,
@@ -124,13 +130,20 @@ def _at_nodes(model: Any, batch: Batch, count: int, fixed: bool = False) -> tupl
     """Log joint and log density at the nodes, ``[S, B]`` each, and the log mass of each ``[S, 1]``."""
     model, batch = in_double(model, batch)
     q = model.posterior(batch)
-    if not (hasattr(q, "loc") and hasattr(q, "scale")):
-        raise ValueError(f"quadrature needs a posterior with loc and scale, not {type(q).__name__}")
-    dimensions = q.loc[0].numel()
-    if dimensions > 2:
-        raise ValueError(f"quadrature serves one or two latent variables, not {dimensions}")
-    points, log_mass = (t.to(batch.x.device) for t in nodes(count, dimensions))
-    z = q.loc + q.scale * points.reshape(-1, 1, *q.loc.shape[1:])
+    z, log_mass, log_q = _atoms(q, count)
     if fixed:
         z = z.detach()
-    return model.log_joint(batch, z), q.log_prob(z), log_mass[:, None]
+        log_q = q.log_prob(z)
+    return model.log_joint(batch, z), log_q, log_mass
+
+
+def _atoms(density: Any, count: int) -> Atoms:
+    """A Gaussian as ``count`` nodes for each latent variable, which move with its parameters."""
+    if not (hasattr(density, "loc") and hasattr(density, "scale")):
+        raise ValueError(f"quadrature needs a posterior with loc and scale, not {type(density).__name__}")
+    dimensions = density.loc[0].numel()
+    if dimensions > 2:
+        raise ValueError(f"quadrature serves one or two latent variables, not {dimensions}")
+    points, log_mass = (t.to(density.loc.device) for t in nodes(count, dimensions))
+    z = density.loc + density.scale * points.reshape(-1, 1, *density.loc.shape[1:])
+    return Atoms(z, log_mass[:, None], density.log_prob(z))

@@ -13,6 +13,7 @@ from vbench.report.intervals import ALPHA, holm
 from vbench.report.metrics import scale_of
 from vbench.report.pairing import COMPARED, rows
 from vbench.report.selection import LABELS, ComparisonError, Group, ask, groups
+from vbench.report.tuning import at_best
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -39,6 +40,7 @@ def compare(
     step: int | None = None,
     at: str = "k",
     margin: float | None = None,
+    tuned: bool = False,
 ) -> DataFrame:
     r"""Every estimator of a study against a baseline, from its records.
 
@@ -82,6 +84,8 @@ def compare(
     if not (Path(study) / "records").is_dir():
         raise FileNotFoundError(_no_study(Path(study)))
     records, cells = load(study), load(study, "cells")
+    if tuned:
+        cells = at_best(records, cells)
     return paired_ratios(
         records, cells, metric, baseline, part=part, by=by, split=split, step=step, at=at, margin=margin
     )

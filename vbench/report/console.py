@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from vbench.execute.logs import plain
 from vbench.grid import Grid
 from vbench.report.progress import RunProgress
 from vbench.report.summary import summarize, tables
@@ -112,5 +113,5 @@ def _show_result(result: Result, console: Console) -> None:
     for outcome in result.failed:
         labels = " ".join(outcome.labels[axis] for axis in ("dataset", "encoder", "estimator"))
         line = f"{outcome.status}: {labels} seed {outcome.seed}: {outcome.reason}"
-        print(line, file=sys.stderr)
-        print(f"  log: {result.folder / 'logs' / (outcome.key + '.log')}", file=sys.stderr)
+        print(plain(line), file=sys.stderr)
+        print(f"  what it said: vbench log {result.folder} {outcome.key[:8]}", file=sys.stderr)

@@ -31,10 +31,15 @@ def estimand(bound: str, k: int | None, target: str = "") -> str:
     'target Wake, K=5'
     """
     if target:
-        return f"target {target.removesuffix('()')}, K={k}"
-    name = _TRAITS.sub("", _ADDRESS.sub("", bound)).replace("(, ", "(").removesuffix("()")
+        return f"target {_plain(target)}, K={k}"
+    name = _plain(bound)
     if not name or "linear=True" in bound:
         return name
     if k == 1 and name.split("(")[0] in ("IWAE", "Renyi"):
         return "ELBO"
     return f"{name}, K={k}"
+
+
+def _plain(text: str) -> str:
+    """A ``repr`` without what follows from the name."""
+    return _TRAITS.sub("", _ADDRESS.sub("", text)).replace("(, ", "(").replace("()", "")

@@ -157,6 +157,8 @@ def _measured(name: str, table: DataFrame, question: Question, cells: DataFrame,
     own = done["measure.gradients.at"] == "own" if "measure.gradients.at" in done else done["seed"] != done["seed"]
     if scale_of(question.metric).draws and own.any():
         one.remarks.append("measured where its own training went, not at shared parameters")
+    if "tuned" in cells:
+        one.remarks.append(f"tuned: {cells['tuned'].iloc[0]}")
     if busy.intersection(done["cell"]):
         one.remarks.append("timed while other cells ran")
     return one

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from vbench.execute.logs import plain
+
 __all__ = ["RunProgress"]
 
 
@@ -29,6 +31,7 @@ class RunProgress:
         self.started = time.monotonic()
         self._fractions: dict[str, float] = {}
         self._bars: dict[str, TaskID] = {}
+        self._others: set[str] = set()
         self._last_line = 0.0
         self._live = Progress(
             TextColumn("{task.description}"),
@@ -62,6 +65,9 @@ class RunProgress:
             self._live.update(self._bars[event.key], completed=event.step, total=event.steps)
         elif event.kind == "ended":
             self._end(event, name)
+        elif event.kind == "waiting" and event.reason not in self._others:
+            self._others.add(event.reason)
+            self.console.print(Text(f"waiting for cells that {event.reason}"), soft_wrap=True)
         self._live.update(self._whole, completed=self.ended, note=self._left())
         self._plain_line(event)
 
@@ -71,7 +77,7 @@ class RunProgress:
         if event.key in self._bars:
             self._live.remove_task(self._bars.pop(event.key))
         if event.status not in ("done", "skipped"):
-            self.console.print(Text(f"{event.status}: {name}: {event.reason}"), soft_wrap=True)
+            self.console.print(Text(plain(f"{event.status}: {name}: {event.reason}")), soft_wrap=True)
 
     def _left(self) -> str:
         """Time left, from the share of all work done so far."""

@@ -34,5 +34,5 @@ def _installed() -> dict[str, dict[str, str]]:
     for point in entry_points():
         if point.dist:
             name = point.dist.name
-            found[name] = {"name": name, "version": point.dist.version, "digest": digest(point.module)}
+            found[name] = {"name": name, "version": point.dist.version, "digest": digest(point.module, name)}
     return found

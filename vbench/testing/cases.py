@@ -14,7 +14,7 @@ from vbench.oracles import conjugate, enumeration, quadrature
 from vbench.oracles.common import gradient
 from vbench.testing import models
 from vbench.testing.replicates import by_part
-from vbench.types import Batch, Bound, Target, Trait
+from vbench.types import Batch, Bound, Encoder, Objective, Parts, Target, Trait
 
 __all__ = ["CASES", "Case", "Truth", "offers", "serving"]
 
@@ -43,33 +43,43 @@ class Case:
 
     name: str
     make: Callable[[], Model]
-    oracle: Callable[[Model, Batch, Bound, int, Target | None], Truth]
+    oracle: Callable[[Model, Batch, Bound | Objective, int, Target | None], Truth]
     batch: Batch
     rows: bool = True
     rarest: float = 0.5
 
-    def truth(self, bound: Bound, k: int, target: Target | None = None) -> Truth:
-        """Exact answers of this case.
+    def truth(self, bound: Bound | Objective, k: int, target: Target | Parts | None = None) -> Truth:
+        """Exact answers of this case; where parts have bounds of their own, each part's gradient is its bound's.
 
         Raises:
             ValueError: the oracle does not serve that bound or target at that K.
         """
-        return self.oracle(self.make(), self.batch, bound, k, target)
+        if not isinstance(target, Parts):
+            return self.oracle(self.make(), self.batch, bound, k, target)
+        found = self.oracle(self.make(), self.batch, bound, k, None)
+        gradients = {}
+        for part in found.gradients:
+            own, own_k = getattr(target, part)
+            gradients[part] = self.oracle(self.make(), self.batch, own, own_k, None).gradients[part]
+        return found._replace(gradients=gradients)
 
 
-def _enumerated(model: Model, batch: Batch, bound: Bound, k: int, target: Target | None) -> Truth:
+def _enumerated(model: Model, batch: Batch, bound: Bound | Objective, k: int, target: Target | None) -> Truth:
     value = enumeration.bound_value(model, batch, bound, k)
     slopes = enumeration.target_gradient(model, batch, target, k) if target else gradient(value, model)
     return Truth(value.detach(), by_part(slopes), enumeration.log_evidence(model, batch).detach())
 
 
-def _settled(model: Model, batch: Batch, bound: Bound, k: int, target: Target | None) -> Truth:
+def _settled(model: Model, batch: Batch, bound: Bound | Objective, k: int, target: Target | None) -> Truth:
     answer = quadrature.settled(model, batch, bound, k, tolerance=1e-3, target=target)
     evidence = quadrature.log_evidence(model, batch, 160).detach()
     return Truth(answer.value.detach(), by_part(answer.gradient), evidence)
 
 
-def _conjugate(model: Model, batch: Batch, bound: Bound, k: int, target: Target | None) -> Truth:
+def _conjugate(model: Model, batch: Batch, bound: Bound | Objective, k: int, target: Target | None) -> Truth:
+    if isinstance(bound, Objective):
+        truth = _settled(model, batch, bound, k, target)
+        return truth._replace(log_evidence=conjugate.log_evidence(model, batch).detach())
     if not bound.linear or target:
         raise ValueError("the closed form is the ELBO's")
     value = conjugate.elbo(model, batch)
@@ -105,6 +115,8 @@ def offers(model: Model, batch: Batch) -> frozenset[str]:
     found |= {Trait.latent(model.encoder.z.support), Trait.data("binary" if binary else "real")}
     if Trait.NORMALIZED in found:
         found.add(Trait.PROPER_WEIGHT)
+    if type(model.encoder).forward is not Encoder.forward:
+        found.add(Trait.POSTERIOR)
     return frozenset(found)
 
 

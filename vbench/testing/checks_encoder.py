@@ -10,14 +10,15 @@ from torch import Tensor
 
 from vbench.model import Model
 from vbench.rng import Rng
-from vbench.testing.densities import DRAWS, Grid, features, follows, grid, mean_is, normalised, same
+from vbench.testing.densities import DRAWS, Grid, features, follows, grid, in_chunks, mean_is, normalised, same
 from vbench.testing.partners import batch_of, data_spaces, model_of, randomize, source_check, task
 from vbench.testing.subject import Subject
 from vbench.testing.verdict import Check, Outcome, Verdict
-from vbench.types import Batch, Space, Trait
+from vbench.types import Batch, Encoder, Space, Trait
 
 __all__ = ["encoder_checks"]
 
+_CHUNK: Final = 1 << 12  # points at a time: a flow's nets keep a hundred numbers for each
 _ATTRIBUTES: Final = {
     Trait.DENSITY: ("log_prob",),
     Trait.LOGITS: ("logits",),
@@ -36,11 +37,16 @@ def encoder_checks(subject: Subject) -> Iterator[Check]:
     for latent in (1, 2) if subject.has("latent") else (0,):
         given = small | ({"latent": latent} if latent else {})
         encoder = randomize(subject.build(task(x), **given))
+        if type(encoder).forward is Encoder.forward:
+            yield Check(f"no-posterior[{encoder.z.support}-{encoder.z.size}]", lambda e=encoder: _silent(e))  # type: ignore[misc]
+            continue
         model, batch = model_of(x, encoder.z, encoder=encoder), batch_of(x)
         label = f"{encoder.z.support}-{encoder.z.size}"
         names = [("shapes", _shapes), ("offers", _offers)]
         if Trait.NORMALIZED in encoder.offers:
-            names += [("normalised", _normalised), ("draws", _draws)]
+            names.append(("normalised", _normalised))
+        if {Trait.DENSITY, Trait.NORMALIZED} & encoder.offers:
+            names.append(("draws", _draws))
         if {Trait.NORMALIZED, Trait.PROPER_WEIGHT} & encoder.offers:
             names.append(("proper-weight", _proper))
         if {Trait.PATHWISE, Trait.NORMALIZED} <= encoder.offers:
@@ -49,6 +55,15 @@ def encoder_checks(subject: Subject) -> Iterator[Check]:
             names.append(("kl", _kl))
         for name, question in names:
             yield Check(f"{name}[{label}]", lambda q=question, m=model, b=batch: q(m, b))  # type: ignore[misc]
+
+
+def _silent(encoder: Any) -> Outcome:
+    """An encoder without a posterior offers nothing of one, and says what the latents are."""
+    if encoder.offers:
+        return Outcome(Verdict.FAIL, f"has no posterior, and offers {', '.join(sorted(encoder.offers))}")
+    if not isinstance(encoder.z, Space):
+        return Outcome(Verdict.FAIL, f"z is {encoder.z!r}, expected a Space")
+    return Outcome(Verdict.PASS, "offers nothing")
 
 
 def _shapes(model: Model, batch: Batch) -> Outcome:
@@ -85,25 +100,27 @@ def _offers(model: Model, batch: Batch) -> Outcome:
 
 
 def _masses(model: Model, batch: Batch) -> tuple[Grid, Tensor]:
-    """Log masses ``[S, B]``, with their graph."""
+    """Log masses ``[S, B]``, without their graph."""
     points = grid(model.encoder.z)
     posterior: Any = model.posterior(batch)
-    return points, posterior.log_prob(_spread(points, batch)) + points.log_weight[:, None]
+    with torch.no_grad():
+        log_q = in_chunks(points.points, lambda some: posterior.log_prob(_spread(some, batch)), _CHUNK)
+    return points, log_q + points.log_weight[:, None]
 
 
-def _spread(points: Grid, batch: Batch) -> Tensor:
-    return points.points[:, None].expand(-1, len(batch.x), *points.points.shape[1:])
+def _spread(points: Tensor, batch: Batch) -> Tensor:
+    return points[:, None].expand(-1, len(batch.x), *points.shape[1:])
 
 
 def _normalised(model: Model, batch: Batch) -> Outcome:
-    with torch.no_grad():
-        return normalised(_masses(model, batch)[1])
+    return normalised(_masses(model, batch)[1])
 
 
 def _draws(model: Model, batch: Batch) -> Outcome:
-    """Draws of every datum follow its density; the worst is told."""
+    """Draws of every datum follow its density, up to the normaliser; the worst is told."""
+    points, masses = _masses(model, batch)
+    masses = masses.log_softmax(0)
     with torch.no_grad():
-        points, masses = _masses(model, batch)
         drawn = model.posterior(batch).draw(Rng(2), DRAWS).z
     found = [follows(drawn[:, b], masses[:, b], points, model.encoder.z) for b in range(len(batch.x))]
     return next((outcome for outcome in found if outcome.verdict is Verdict.FAIL), found[0])
@@ -116,14 +133,14 @@ def _proper(model: Model, batch: Batch) -> Outcome:
     """
     points, z = grid(model.encoder.z), model.encoder.z
     with torch.no_grad():
-        joint = model.log_joint(batch, _spread(points, batch)) + points.log_weight[:, None]
+        joint = model.log_joint(batch, _spread(points.points, batch)) + points.log_weight[:, None]
         draw = model.posterior(batch).draw(Rng(3), DRAWS)
         if draw.log_q is None:
             return Outcome(Verdict.FAIL, "draws carry no log_q")
         weight = (model.log_joint(batch, draw.z) - draw.log_q - joint.logsumexp(0)).exp()  # mean one
         pilot = model.posterior(batch).draw(Rng(4), 200).z
         h = _moments(draw.z, pilot, z)  # [K, B, F]
-        truth = (joint.softmax(0)[..., None] * _moments(_spread(points, batch), pilot, z)).sum(0)  # [B, F]
+        truth = (joint.softmax(0)[..., None] * _moments(_spread(points.points, batch), pilot, z)).sum(0)  # [B, F]
     return mean_is((weight[..., None] * h).flatten(1), truth.flatten())
 
 
@@ -142,30 +159,37 @@ def _pathwise(model: Model, batch: Batch) -> Outcome:
     parameters = [p for p in model.encoder.parameters() if p.requires_grad]
     generator = torch.Generator().manual_seed(19)
     along = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
-    points, masses = _masses(model, batch)
-    expected = (masses.exp()[..., None] * features(points.points, z)[:, None]).sum(0).sum(0)  # [F]
-    truth = torch.stack([_along(value, parameters, along) for value in expected])
-    h = features(model.posterior(batch).draw(Rng(4), DRAWS).z, z).sum(1)  # [K, F]
-    # the derivative of every draw at once: backwards twice
-    dummy = torch.ones_like(h, requires_grad=True)
-    pulled = torch.autograd.grad((dummy * h).sum(), parameters, create_graph=True, allow_unused=True)
+    rng, each = Rng(4), list[Tensor]()
+    while sum(map(len, each)) < DRAWS:
+        slopes = _slopes(features(model.posterior(batch).draw(rng, _CHUNK).z, z).sum(1), parameters, along)  # [K, F]
+        if slopes is None:
+            return Outcome(Verdict.FAIL, "no gradient flows through the draws")
+        each.append(slopes)
+    points = grid(z)
+
+    def terms(some: Tensor) -> Tensor:
+        posterior: Any = model.posterior(batch)
+        log_q = posterior.log_prob(_spread(some, batch))
+        slopes = _slopes(log_q, parameters, along)
+        return torch.zeros_like(log_q).sum(1) if slopes is None else (log_q.detach().exp() * slopes).sum(1)
+
+    truth = in_chunks(points.points, terms, _CHUNK) * points.log_weight.exp()
+    return mean_is(torch.cat(each), (truth[:, None] * features(points.points, z)).sum(0))
+
+
+def _slopes(values: Tensor, parameters: list[Any], along: list[Tensor]) -> Tensor | None:
+    """The derivative of every one of ``values`` along that direction, at once: backwards twice; None without a path."""
+    dummy = torch.ones_like(values, requires_grad=True)
+    pulled = torch.autograd.grad((dummy * values).sum(), parameters, create_graph=True, allow_unused=True)
     total = sum((g * v).sum() for g, v in zip(pulled, along, strict=True) if g is not None)
-    if not isinstance(total, Tensor):
-        return Outcome(Verdict.FAIL, "no gradient flows through the draws")
-    (each,) = torch.autograd.grad(total, dummy)
-    return mean_is(each, truth)
-
-
-def _along(value: Tensor, parameters: list[Any], along: list[Tensor]) -> Tensor:
-    found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
-    return torch.stack([(g * v).sum() for g, v in zip(found, along, strict=True)]).sum()
+    return torch.autograd.grad(total, dummy)[0] if isinstance(total, Tensor) else None
 
 
 def _kl(model: Model, batch: Batch) -> Outcome:
     """kl(prior) against its integral, the prior of the posterior's own family."""
     with torch.no_grad():
         points, masses = _masses(model, batch)
-        log_p = model.prior_density(batch).log_prob(_spread(points, batch))
+        log_p = model.prior_density(batch).log_prob(_spread(points.points, batch))
         log_q = masses - points.log_weight[:, None]
         # nothing times infinity is nothing
         terms = torch.where(masses > -700, masses.exp() * (log_q - log_p), 0)

@@ -16,7 +16,7 @@ from vbench.testing.checks_claims import separable
 from vbench.testing.procedure import ALPHA, EXPECTED, LOOKS, Accumulator, Finding, examine, schedule
 from vbench.testing.replicates import Sampler
 from vbench.testing.verdict import Check, Outcome, Verdict
-from vbench.types import Bound, Target
+from vbench.types import Bound, Objective, Parts, Target
 
 __all__ = ["Trial", "exact_checks", "exact_trials"]
 
@@ -138,8 +138,8 @@ def exact_trials(bench: Bench, seed: int = 0) -> Iterator[Trial | str]:
 
 
 def _truths(bench: Bench, estimator: Any) -> dict[str, Truth]:
-    bound: Bound | None = getattr(estimator, "bound", None)
-    target: Target | None = getattr(estimator, "target", None)
+    bound: Bound | Objective | None = getattr(estimator, "bound", None)
+    target: Target | Parts | None = getattr(estimator, "target", None)
     if target is not None and bound is None:
         raise TypeError("declares a target and no bound: its value has to be the value of some bound")
     if bound is not None:

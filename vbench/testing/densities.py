@@ -20,7 +20,7 @@ __all__ = ["DRAWS", "Grid", "features", "follows", "grid", "mean_is", "normalise
 
 DRAWS: Final = 20_000
 _LINE: Final = 20_001
-_SIDE: Final = 501
+_SIDE: Final = 251
 
 
 class Grid(NamedTuple):

@@ -12,7 +12,9 @@ from vbench.report.figures import (
     paired_ratios,
     rate_distortion,
     throughput,
+    tuning,
     variance_cost,
+    variance_outcome,
 )
 from vbench.report.figures.chart import Chart
 
@@ -32,6 +34,8 @@ CHARTS: tuple[Chart, ...] = (
     gradient_target.ERROR,
     gradient_target.BIAS,
     gradient_target.NOISE,
+    variance_outcome.CHART,
+    tuning.CHART,
     throughput.CHART,
 )
 """Every figure of a report, in its order."""

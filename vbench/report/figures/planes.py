@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vbench.report.evidence import Evidence
@@ -35,7 +35,7 @@ def draw_planes(
     *,
     by: tuple[str, ...],
     ylabel: str,
-    log: bool = False,
+    log: Mapping[str, str] | str = "",
     front: bool = False,
 ) -> list[Axes]:
     """One panel for each value of the columns ``by``.
@@ -47,7 +47,7 @@ def draw_planes(
         columns: panels beside each other at most.
         by: columns that tell panels apart, ``xlabel`` besides.
         ylabel: with its unit.
-        log: whether both axes are logarithmic.
+        log: which axes are logarithmic, ``xy``, ``x``, ``y`` or none; or that for each ``xlabel``.
         front: draw the Pareto front, what no other estimator beats on both axes.
     """
     groups = {key: group for key, group in points.groupby([*by, "xlabel"], sort=False) if group["value"].notna().any()}
@@ -55,9 +55,10 @@ def draw_planes(
     placed = panels.grid(figure, titles, columns, height=2.7, last_across=True)
     for key, axes in placed.items():
         group = groups[key]
-        for axis, own in ((axes.xaxis, "x_"), (axes.yaxis, "")):
+        logs = log if isinstance(log, str) else log.get(str(key[-1]), "")
+        for axis, own, name in ((axes.xaxis, "x_", "x"), (axes.yaxis, "", "y")):
             values = [*group[f"{own}value"], *(seed.value for found in group[f"{own}seeds"] for seed in found)]
-            panels.fit(axis, values, [*group[f"{own}low"], *group[f"{own}high"]], log=log)
+            panels.fit(axis, values, [*group[f"{own}low"], *group[f"{own}high"]], log=name in logs)
         axes.autoscale(enable=False)
         _points(axes, evidence, group)
         if front:

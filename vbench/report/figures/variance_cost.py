@@ -47,7 +47,7 @@ def _draw(figure: Figure, evidence: Evidence, table: DataFrame, columns: int) ->
         min(columns, len(_COSTS)),
         by=("panel", "estimand"),
         ylabel=f"gradient variance ({points['part'].iloc[0]}), nats²",
-        log=True,
+        log="xy",
         front=True,
     )
 

@@ -1,0 +1,151 @@
+"""What was read from record files before, so that ten thousand of them need not be opened for every look.
+
+``results/<study>/.cache/`` holds two sealed files: ``index.parquet``, the outcome of every attempt beside size and time
+of its file, and ``records.parquet``, the rows of those that count, which names the index that it goes with. Nothing is
+lost with them: a file that the index does not know as it is now is read itself, and both are written again when a run
+ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from vbench import store
+from vbench.grid.crossing import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Entry", "File", "Index", "files", "sealed"]
+
+_INDEX_KEY = "vbench.index"
+
+
+class File(NamedTuple):
+    """A file as a folder lists it; ``size`` and ``modified`` (nanoseconds) change when it does."""
+
+    path: Path
+    size: int
+    modified: int
+
+
+class Entry(NamedTuple):
+    """What is known of one attempt's file.
+
+    Attributes:
+        size, modified: of the file when it was read.
+        outcome: as JSON.
+        start, stop: where its rows stand among those kept; start is -1 where they are not.
+    """
+
+    size: int
+    modified: int
+    outcome: str
+    start: int
+    stop: int
+
+
+def files(folder: Path, problems: list[tuple[Path, str]]) -> Iterator[File]:
+    """Every visible file below ``folder``, sorted; what cannot be listed is added to ``problems``."""
+    try:
+        with os.scandir(folder) as listing:
+            found = sorted(listing, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        problems.append((folder, f"unreadable: {error.strerror}"))
+        return
+    for entry in found:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from files(folder / entry.name, problems)
+            continue
+        with contextlib.suppress(FileNotFoundError):  # moved meanwhile
+            stat = entry.stat(follow_symlinks=False)
+            yield File(folder / entry.name, stat.st_size, stat.st_mtime_ns)
+
+
+class Index:
+    """The index of one study; empty where there is none, or none that can be trusted."""
+
+    def __init__(self, study: Path) -> None:
+        self.study = study
+        self.folder = study / ".cache"
+
+    @functools.cached_property
+    def entries(self) -> Mapping[str, Entry]:
+        """By the file's path below ``records``."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            data = store.read(self.folder / "index.parquet")
+            table = pq.read_table(pa.BufferReader(data))
+            if table.schema.metadata[_INDEX_KEY.encode()] != str(SCHEMA_VERSION).encode():
+                return {}
+            columns = [table[name].to_pylist() for name in ("file", *Entry._fields)]
+        except (store.DamagedError, KeyError, TypeError, pa.ArrowException):
+            return {}
+        self._digest = hashlib.sha256(data).hexdigest()
+        return {name: Entry(*values) for name, *values in zip(*columns, strict=True)}
+
+    @functools.cached_property
+    def rows(self) -> pa.Table | None:
+        """The rows of the attempts that counted; None where they do not go with the entries."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if not self.entries:
+            return None
+        try:
+            table = pq.read_table(pa.BufferReader(store.read(self.folder / "records.parquet")))
+            known: bytes = table.schema.metadata[_INDEX_KEY.encode()]
+        except (store.DamagedError, KeyError, TypeError, pa.ArrowException):
+            return None
+        return table if known == self._digest.encode() else None
+
+    def known(self, file: File) -> Entry | None:
+        """What is known of a file as it is now."""
+        entry = self.entries.get(self._name(file.path))
+        return entry if entry and entry[:2] == file[1:] else None
+
+    def is_of(self, found: Sequence[File]) -> bool:
+        """Whether the index is of exactly these files."""
+        return len(found) == len(self.entries) and all(map(self.known, found)) and self.rows is not None
+
+    def write(self, attempts: Iterable[tuple[File, str, int, int]], rows: pa.Table) -> None:
+        """Keep file, outcome, start and stop of every attempt, and the rows of those that count."""
+        import pyarrow as pa
+
+        lines = [(self._name(file.path), *file[1:], *rest) for file, *rest in attempts]
+        columns = zip(*lines, strict=True) if lines else [[] for _ in range(6)]
+        types = (pa.string(), pa.int64(), pa.int64(), pa.string(), pa.int64(), pa.int64())
+        names = ("file", *Entry._fields)
+        table = pa.table({n: pa.array(c, type=t) for n, c, t in zip(names, columns, types, strict=True)})
+        data = sealed(table.replace_schema_metadata({_INDEX_KEY: str(SCHEMA_VERSION)}), {})
+        digest = hashlib.sha256(data).hexdigest()
+        store.replace(b"*\n", self.folder / ".gitignore")
+        store.replace(data, self.folder / "index.parquet")
+        store.replace(sealed(rows.replace_schema_metadata({_INDEX_KEY: digest}), {}), self.folder / "records.parquet")
+
+    def _name(self, path: Path) -> str:
+        return f"{path.parent.name}/{path.name}"
+
+
+def sealed(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
+    """The table as a Parquet file with these entries in its footer and its own digest among them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({**metadata, store.DIGEST_KEY: store.BLANK})
+    return store.seal(sink.getvalue().to_pybytes())

@@ -1,0 +1,179 @@
+"""A results folder on the terminal: how far it is, what a cell said, whether its files are whole, what may go."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from vbench import claims, store
+from vbench.execute.logs import plain
+from vbench.grid import GridError, read_grid
+from vbench.listing import load_catalogue
+from vbench.records import Outcome, Store
+
+__all__ = ["clean", "log", "status", "verify"]
+
+_PAUSE = 2.0
+_FINAL = ("done", "diverged", "skipped")
+
+
+def _stores(study: Path) -> tuple[Store, Store]:
+    """The study's own cells, and its reference runs.
+
+    Raises:
+        GridError: no results are there.
+    """
+    if not (study / "records").is_dir() and not (study / "claims").is_dir():
+        raise GridError([f"no results in {study} (a study's folder has a folder 'records')"])
+    return Store(study), Store(study / "references")
+
+
+def status(study: Path, *, watch: bool) -> int:
+    """How far a study is, once or until nobody works on it."""
+    console = Console()
+    if not watch:
+        console.print(_status(study), soft_wrap=True)
+        return 0
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        while True:
+            text = _status(study)
+            live.update(text, refresh=True)
+            if not claims.listed(study):
+                return 0
+            time.sleep(_PAUSE)
+
+
+def _status(study: Path) -> Text:
+    cells, references = _stores(study)
+    lines = [f"{study}: {_counts(cells.outcomes().values())}{_planned(study)}"]
+    if cells.damaged:
+        lines.append(f"  {len(cells.damaged)} files cannot be read: vbench verify {study}")
+    if kept := references.outcomes():
+        lines.append(f"  reference runs: {_counts(kept.values())}")
+    owners = Counter((claim.owner.pid, claim.owner.host, claim.owner.dead) for claim in claims.listed(study))
+    for (pid, host, dead), count in owners.items():
+        state = "left behind by" if dead else "running now, by"
+        lines.append(f"  {count} {state} process {pid} on {host}")
+    failed = [o for o in cells.outcomes().values() if o.status not in _FINAL]
+    lines += [f"  {o.status}: {_name(o)}: {o.reason}" for o in failed[:10]]
+    if failed:
+        more = f"{len(failed) - 10} more; " if len(failed) > 10 else ""
+        lines.append(f"  {more}what one said: vbench log {study} {failed[0].key[:8]}")
+    return Text(plain("\n".join(lines)))
+
+
+def _counts(outcomes: Iterable[Outcome]) -> str:
+    counts = Counter(outcome.status for outcome in outcomes)
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "nothing finished yet"
+
+
+def _planned(study: Path) -> str:
+    try:
+        return f"; {read_grid(study / 'grid.yaml', load_catalogue()).size} cells in grid.yaml"
+    except GridError:
+        return ""
+
+
+def _name(outcome: Outcome) -> str:
+    labels = [
+        outcome.labels.get(label, "") for label in ("dataset", "encoder", "decoder", "prior", "estimator", "train")
+    ]
+    return " ".join(filter(None, [*labels, f"seed={outcome.seed}"]))
+
+
+def log(study: Path, words: Sequence[str]) -> int:
+    """What one cell printed and how it ended; without words, or where several cells have them, a list of these."""
+    cells, references = _stores(study)
+    everything = [(o, study / "logs") for store in (cells, references) for o in store.outcomes().values()]
+    chosen = [(o, logs) for o, logs in everything if all(_has(o, word) for word in words)]
+    if not words:
+        chosen = [(o, logs) for o, logs in chosen if o.status not in _FINAL]
+    if not chosen:
+        what = f"no cell has all of: {' '.join(words)}" if words else "no cell failed; name one to see its log"
+        print(plain(f"{study}: {what}"))
+        return 2 if words else 0
+    if len(chosen) > 1 or not words:
+        for outcome, _ in chosen:
+            print(plain(f"{outcome.key[:8]}  {outcome.status}: {_name(outcome)}: {outcome.reason}".rstrip(": ")))
+        return 0
+    outcome, logs = chosen[0]
+    print(plain(f"{outcome.status}: {_name(outcome)}"))
+    print(plain(f"key {outcome.key}, attempt {outcome.attempt}, started {outcome.started or 'at an unknown time'}"))
+    if outcome.reason:
+        print(plain(f"reason: {outcome.reason}"))
+    if outcome.traceback:
+        print(plain(f"\n{outcome.traceback.rstrip()}"))
+    path = logs / f"{outcome.key}.log"
+    if path.exists():
+        print(plain(f"\n{path}:\n{path.read_bytes().decode('utf-8', 'backslashreplace')}".rstrip()))
+    return 0
+
+
+def _has(outcome: Outcome, word: str) -> bool:
+    name, equals, value = word.partition("=")
+    if equals and name == "seed":
+        return value == str(outcome.seed)
+    return outcome.key.startswith(word) or word == outcome.status or word in _name(outcome)
+
+
+def verify(study: Path) -> int:
+    """Read every file to the last bit, name those that are damaged and set them aside."""
+    found, moved = 0, 0
+    for kept in _stores(study):
+        damaged = kept.verify()
+        for path, reason in damaged:
+            print(plain(f"{path}: {reason}"))
+        found += len(damaged)
+        moved += len(kept.set_aside())
+    for path in sorted((study / "references" / "checkpoints").glob("*/*.safetensors")):
+        try:
+            store.read(path)
+        except store.StrangeError as damage:
+            print(plain(f"{path}: {damage}"))
+            found += 1
+        except store.DamagedError as damage:
+            print(plain(f"{path}: {damage}"))
+            store.set_aside(path, study / "damaged")
+            found, moved = found + 1, moved + 1
+    whole = sum(1 for kept in _stores(study) for _ in kept.names())
+    print(f"{study}: {whole} files of results, {found} damaged" + (f"; moved to {study / 'damaged'}" if moved else ""))
+    if moved:
+        print("their cells count as not run: the next vbench run makes them again")
+    return 1 if found else 0
+
+
+def clean(study: Path, *, dry_run: bool) -> int:
+    """Remove what is no result: leftovers of killed writers, points and logs of cells that are done, damaged files."""
+    cells, references = _stores(study)
+    size = count = 0
+    for path in sorted({*_leftovers(study, cells, references)}):
+        count += 1
+        size += path.stat().st_size
+        if dry_run:
+            print(plain(str(path)))
+        else:
+            path.unlink(missing_ok=True)
+    print(
+        f"{study}: {count} files, {size / 2**20:.1f} MiB {'could go' if dry_run else 'removed'}; every result is there"
+    )
+    return 0
+
+
+def _leftovers(study: Path, cells: Store, references: Store) -> Iterator[Path]:
+    yield from store.leftovers(study)
+    yield from (claim.path for claim in claims.listed(study) if claim.owner.dead)
+    yield from (path for path in (study / "damaged").glob("*") if path.is_file())
+    yield from (path for path in (study / "references" / "damaged").glob("*") if path.is_file())
+    working = {claim.key for claim in claims.listed(study) if not claim.owner.dead}
+    for kept in (cells, references):
+        over = {key for key, outcome in kept.outcomes().items() if outcome.status in _FINAL} - working
+        for key in over:
+            for path in (kept.folder / "resume" / f"{key}.safetensors", study / "logs" / f"{key}.log"):
+                if path.exists():
+                    yield path
