@@ -274,3 +274,17 @@ def test_fixed_draws_are_made_once_and_dropped_with_their_data(monkeypatch):
     del data
     gc.collect()
     assert len(batches._fixed) == before
+
+
+def test_bits_drawn_again_are_others_of_the_same_rows():
+    data = make("dynamic")
+    first, second, again = (torch.cat([b.x for b in fixed_batches(data, "train", 4, 0, again=n)]) for n in (0, 1, 1))
+    assert torch.equal(second, again)
+    assert not torch.equal(first, second)
+    few = torch.cat([b.x for b in fixed_batches(data, "train", 4, 0, count=2, again=1)])
+    assert few.shape == second[:8].shape
+    certain = (data.train == 0) | (data.train == 255)
+    assert torch.equal(first[certain], second[certain])
+    for mode in ("static", "threshold", "none"):
+        one, other = (torch.cat([b.x for b in fixed_batches(make(mode), "train", 4, 0, again=n)]) for n in (0, 1))
+        assert torch.equal(one, other)

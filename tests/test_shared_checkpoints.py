@@ -107,3 +107,39 @@ def test_bias_and_error_to_a_target(tmp_path: Path) -> None:
     shared = vimco.query("metric == 'gradient_mse' and part == 'all' and step == 0").set_index(["encoder", "estimator"])
     assert len(shared) == 4
     assert (shared["value"] > 0).all()
+    words = {}
+    for name in ("bound", "vimco"):
+        table = vbench.compare(tmp_path / name / "shared", "gradient_mse", "rloo[k=2]", step=0)
+        rows = table[(table["estimator"] == "vimco[k=2]") & table["encoder"].str.startswith("bernoulli")]
+        words[name] = rows["verdict"].item()
+    assert words["bound"] == "other estimand", "each is held against its own"
+    assert words["vimco"] in ("lower", "higher", "not distinguished", "lower, within 10%", "higher, within 10%")
+
+
+def test_bits_are_told_apart_where_they_are_drawn(tmp_path: Path) -> None:
+    bits = grid(
+        {"binarization": True, "posterior": True, "batches": 3},
+        datasets=["digits[binarization=dynamic]", "bernoulli-bars"],
+        estimators=["reparam"],
+    )
+    run(bits, results=tmp_path, workers=0)
+    records = vbench.load(tmp_path / "shared", columns=["binarization", "skipped_measures"])
+    found = records[records["metric"] == "gradient_variance_binarization"]
+    assert set(found["binarization"]) == {"dynamic"}
+    assert (found.query("part == 'decoder'")["value"] > 0).all()
+    assert set(records.loc[records["part"] == "posterior", "metric"]) > {"gradient_variance", "gradient_snr"}
+    reasons = set(records.loc[records["binarization"] != "dynamic", "skipped_measures"])
+    assert reasons == {"gradient_variance_binarization: binarization is none, no bits are drawn"}
+
+
+def test_what_was_timed_beside_others_is_run_again_alone(tmp_path: Path) -> None:
+    small = grid({"draws": 2})
+    run(small, results=tmp_path, workers=2)
+    assert make_plan(small, results=tmp_path).count("run") == 0
+    plan = make_plan(small, results=tmp_path, exclusive=True)
+    assert {planned.reason for planned in plan.cells} == {"was timed beside other cells"}
+    assert plan.references == ()
+    result = run(small, results=tmp_path, workers=2, exclusive=True)
+    assert result.computed == 2
+    assert set(vbench.load(tmp_path / "shared", "cells")["timing"]) == {"exclusive"}
+    assert make_plan(small, results=tmp_path, exclusive=True).count("run") == 0

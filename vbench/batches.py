@@ -226,6 +226,7 @@ def fixed_batches(
     limit: int | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
+    again: int = 0,
 ) -> Iterator[Batch]:
     """Batches to evaluate on: rows in order under one binarisation that depends only on the dataset.
 
@@ -241,6 +242,7 @@ def fixed_batches(
         limit: rows at most, the first ones; None for all.
         device: where batches land.
         dtype: of ``x``; torch's default when None.
+        again: under ``dynamic``, the number of another draw of the bits of the same rows.
     """
     if size < 1:
         raise ValueError(f"a batch size is at least 1, not {size}")
@@ -248,7 +250,10 @@ def fixed_batches(
     rows = rows if limit is None else min(rows, limit)
     rows = rows if count is None else min(rows, count * size)
     mask = _mask(data, split)
-    values = _fixed_values(data, split)
+    if again and data.binarization == "dynamic":
+        values = _values(_split(data, split)[:rows], "dynamic", derive("fixed", data.digest, split, again))
+    else:
+        values = _fixed_values(data, split)
     for position, start in enumerate(range(0, rows, size)):
         stop = min(start + size, rows)
         yield Batch(

@@ -121,6 +121,7 @@ _keep_stale = click.option("--keep-stale", is_flag=True, help="Keep results whos
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Torch threads of each cell.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds that one cell may take.")
+@click.option("--exclusive", is_flag=True, help="One cell at a time, and again what was timed beside others.")
 @click.option("--memory", type=_Bytes(), metavar="SIZE", help="What one cell may take, as 4GiB or 500MB.")
 @click.option(
     "--checkpoint",
@@ -152,6 +153,7 @@ def run(
     workers: int | None,
     in_process: bool,
     debug: bool,
+    exclusive: bool,
     dry_run: bool,
     **limits: Any,
 ) -> None:
@@ -165,7 +167,7 @@ def run(
     asked = _read(grid, overrides, filters, max_cells)
     from vbench.report import console
 
-    again = {"results": results, "keep_stale": keep_stale, "rerun": rerun}
+    again = {"results": results, "keep_stale": keep_stale, "rerun": rerun, "exclusive": exclusive}
     if dry_run:
         console.show_plan(_plan(asked, **again))
         return
@@ -319,19 +321,28 @@ def show(name: str) -> None:
     sys.exit(components.show(load_catalogue(), name))
 
 
-@main.command(epilog=_example("vbench check vimco 'rloo[k=2]' encoder:bernoulli"))
+@main.command(epilog=_example("vbench check vimco 'rloo[k=2]' encoder:bernoulli    (or: --study results/quickstart)"))
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--plugin", metavar="DIST", help="Everything that one distribution registers.")
 @click.option("--all", "everything", is_flag=True, help="Everything that is registered.")
+@click.option(
+    "--study",
+    type=click.Path(path_type=Path),
+    help="Every estimator of a study as it used it; the verdicts are kept beside its records.",
+)
 @_json
-def check(names: tuple[str, ...], plugin: str | None, everything: bool, as_json: bool) -> None:
+def check(names: tuple[str, ...], plugin: str | None, everything: bool, study: Path | None, as_json: bool) -> None:
     """Hold components against exact answers: values, gradients, densities, and every claim they make.
 
     Exit code 0: nothing FAILs; 1: something does; 2: the call is wrong. INCONCLUSIVE is no PASS: it says what could
     not be decided, and why.
     """
-    if sum((bool(names), plugin is not None, everything)) != 1:
-        raise click.UsageError("name components, or give --plugin DIST, or --all")
+    if sum((bool(names), plugin is not None, everything, study is not None)) != 1:
+        raise click.UsageError("name components, or give --plugin DIST, --study STUDY, or --all")
+    if study is not None:
+        from vbench.report import judgement
+
+        sys.exit(judgement.check_study(study, as_json))
     from vbench.grid import named_components
     from vbench.listing import load_catalogue
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from vbench import cells, store
+from vbench import cells, store, verdicts
 from vbench.grid.crossing import SCHEMA_VERSION
 from vbench.index import Entry, File, Index, files, sealed
 
@@ -142,11 +142,16 @@ class Store:
         return frame
 
     def cells(self) -> DataFrame:
-        """One row per cell: what identifies it, its status, then a column per parameter, fact and source."""
+        """One row per cell: what identifies it, its status, then a column per parameter, fact and source.
+
+        ``judged`` is the judge's verdict on the estimator, by the code of the cell: see ``vbench check --study``.
+        """
         return self._cells(self.outcomes().values())
 
     def _cells(self, outcomes: Iterable[Outcome]) -> DataFrame:
-        return cells.frame([_cell(self.study, outcome) for outcome in outcomes], _CELL, _CATEGORIES)
+        found = verdicts.load_verdicts(self.folder)
+        rows = [_cell(self.study, o) | {"judged": verdicts.beside(found, o.spec, o.provenance)} for o in outcomes]
+        return cells.frame(rows, _CELL, _CATEGORIES)
 
     def compact(self) -> None:
         """Write ``cells.parquet``, for other tools, and the index; both can be made again from the records."""

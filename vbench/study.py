@@ -131,13 +131,19 @@ class _Planner:
         combinations: dict[tuple[int, ...], _Combination] = {}
         cells = []
         for cell in self.grid.cells():
-            parts = tuple(map(id, (cell.dataset, cell.encoder, cell.decoder, cell.prior, cell.estimator, cell.train)))
+            parts = tuple(
+                map(
+                    id, (cell.dataset, cell.encoder, cell.decoder, cell.prior, cell.estimator, cell.train, cell.measure)
+                )
+            )
             if parts not in combinations:
                 combinations[parts] = self._combine(cell)
             shared = combinations[parts]
             reference = shared.reference_key(cell.seed)
             key = shared.key(cell.seed, reference=reference)
             action, reason = self._decide(cell, key, shared.obstacle, stored)
+            if action == "done" and "shared" in self.rerun and stored[key].facts.get("timing") == "shared":
+                action, reason = "run", "was timed beside other cells"
             cells.append(Planned(cell, key, action, reason, reference))
             if action == "run" and shared.reference and reference not in references:
                 wanted = replace(shared.reference, seed=cell.seed)
@@ -172,7 +178,7 @@ class _Planner:
 
     def _decide_reference(self, cell: Cell, key: str, stored: Mapping[str, Outcome]) -> Planned:
         action, reason = self._decide(cell, key, "", stored)
-        steps = cell.measure.steps(cell.train.steps)
+        steps = cell.measure.gradients.checkpoints if cell.measure.gradients else ()
         if action == "done" and stored[key].status == "done" and checkpoints.lacking(self.folder, key, steps):
             action, reason = "run", "a checkpoint is missing"
         return Planned(cell, key, action, reason)
@@ -229,6 +235,7 @@ def make_plan(
     filters: Sequence[str] = (),
     keep_stale: bool = False,
     rerun: Rerun | None = None,
+    exclusive: bool = False,
 ) -> Plan:
     """What a run of this grid would do, cell by cell, without doing it.
 
@@ -237,7 +244,8 @@ def make_plan(
         PluginError: two plugins claim one name.
     """
     grid = _read(grid, overrides, filters)
-    return _Planner(grid, load_catalogue(), Path(results) / grid.name, _again(keep_stale, rerun)).plan()
+    again = _again(keep_stale, rerun) | ({"shared"} if exclusive else set())
+    return _Planner(grid, load_catalogue(), Path(results) / grid.name, again).plan()
 
 
 def _again(keep_stale: bool, rerun: Rerun | None) -> frozenset[str]:
@@ -259,6 +267,7 @@ def run(
     memory: int | None = None,
     checkpoint: float = 60.0,
     keep_stale: bool = False,
+    exclusive: bool = False,
     rerun: Rerun | None = None,
     debug: bool = False,
     executor: Literal["local", "dask"] = "local",
@@ -283,6 +292,8 @@ def run(
         memory: bytes that one cell's process may take.
         checkpoint: seconds of training after which a cell saves where it could go on; 0: never.
         keep_stale: serve results whose code has since changed, marked, instead of making them again.
+        exclusive: one cell at a time, so that its seconds are its own as far as this call goes; cells that were timed
+            beside others are run again.
         rerun: which stored results are made again: ``failed``, ``stale`` or ``all``; None: failed and stale ones.
         debug: open a debugger where a cell fails; with ``workers=0``.
         executor: ``local`` processes, or ``dask``: workers of a cluster, started here unless ``scheduler`` is given.
@@ -298,6 +309,7 @@ def run(
     grid = _read(grid, overrides, filters)
     folder = Path(results) / grid.name
     workers = (os.cpu_count() or 1) if workers is None else workers
+    workers = min(workers, 1) if exclusive else workers
     limits: dict[str, Any] = {"threads": threads, "timeout": timeout, "memory": memory, "log_folder": folder / "logs"}
     engine: Executor | DaskExecutor = (
         DaskExecutor(_TARGET, workers=workers, scheduler=scheduler, **limits)
@@ -310,7 +322,7 @@ def run(
     for store in stores:
         tidy(store)
     seen = {name for store in stores for name in store.names()}
-    plan = make_plan(grid, results=results, keep_stale=keep_stale, rerun=rerun)
+    plan = make_plan(grid, results=results, keep_stale=keep_stale, rerun=rerun, exclusive=exclusive)
     if shard:
         plan = plan.part(*shard)
     if on_plan:

@@ -328,6 +328,25 @@ def test_nothing_is_trained_only_where_a_reference_is():
                 read_grid(SMALL, CATALOGUE, [steps, measured])
 
 
+def test_references_are_crossed():
+    shared = "measure.gradients={at: shared, checkpoints: 3, reference: [iwae, {estimator: reparam, steps: 9}]}"
+    grid = read_grid(SMALL, CATALOGUE, [shared, "seeds=2"])
+    found = [cell.measure.gradients for cell in grid.cells()]
+    full = "iwae[k=5,beta=1.0,learned=false]"
+    assert [one.reference.estimator for one in found] == [full, full, "reparam", "reparam"]
+    assert [one.checkpoints for one in found] == [(0, 31, 1000)] * 2 + [(0, 2, 9)] * 2
+    assert (grid.size, len({cell.key("d") for cell in grid.cells()})) == (4, 4)
+    (one,) = {cell.measure.gradients.reference.estimator for cell in grid.filtered(["reference=iwae"]).cells()}
+    assert one == full
+    alone = read_grid(SMALL, CATALOGUE, [shared.replace("[iwae, ", "").replace("}]}", "}}"), "seeds=2"])
+    assert {cell.key("d") for cell in alone.cells()} < {cell.key("d") for cell in grid.cells()}
+    with pytest.raises(GridError) as caught:
+        read_grid(SMALL, CATALOGUE, ["measure.gradients={at: shared, draws: 0, reference: [iwa, iwi]}"])
+    assert len(caught.value.lines) == 2, "what is wrong besides is told once"
+    with pytest.raises(GridError, match="expected axis=pattern"):
+        alone.filtered(["reference=iwae"])
+
+
 def test_override_makes_what_is_missing():
     grid = read_grid(SMALL, CATALOGUE, ["measure.gradients.draws=10"])
     assert grid.measure == Measure(gradients=Gradients(draws=10))

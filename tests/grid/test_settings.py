@@ -244,3 +244,20 @@ def test_only_where_it_is_shared(name, value):
 
 def test_every_beyond_the_training_is_its_last_step():
     assert Measure(every=500).steps(10) == (10,)
+
+
+def test_targets():
+    assert measure({"gradients": {"target": "evidence"}}).gradients == Gradients(target="evidence")
+    for text in ("iwae", "iwae[k=5]"):
+        found = measure({"gradients": {"target": text}}).gradients
+        assert found == Gradients(target="iwae[k=5,beta=1.0,learned=false]", target_draws=1000)
+    assert measure({"gradients": {"target": "iwae", "target_draws": 7}}).gradients.target_draws == 7
+    for tree, text in [
+        ({"target": "evidense"}, "measure.gradients.target: unknown estimator 'evidense'"),
+        ({"target_draws": 5}, "measure.gradients.target_draws: only with an estimator as target"),
+        ({"target": "bound", "target_draws": 5}, "measure.gradients.target_draws: only with an estimator as target"),
+    ]:
+        with pytest.raises(GridError) as caught:
+            measure({"gradients": tree})
+        (line,) = caught.value.lines
+        assert line.startswith(text)

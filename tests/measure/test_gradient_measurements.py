@@ -38,6 +38,25 @@ def test_data_variance_is_unbiased():
     assert sum(noise) / 90 / 2 > 4 * error  # what would be left in without the correction
 
 
+def test_binarization_is_told_from_subsampling():
+    """f = z x again, x a bit: the gradient in mu is mean x. Its variance by bits is sum p (1 - p) / B^2."""
+    model, p = expectation(FreeNormal(0.3, 1.0), product), torch.tensor([[0.2], [0.7], [0.5]], dtype=torch.float64)
+    generator, found = torch.Generator().manual_seed(0), []
+    for key in range(24):
+        sets = [[batch_of(torch.bernoulli(p, generator=generator)) for _ in range(6)] for _ in range(2)]
+        rows = gradient_measurements(model, stl(), sets[0], draws=4, key=key, method="loop", again=sets[1])
+        found.append(value_of(rows, "gradient_variance_binarization"))
+    values = torch.tensor([m.value for m in found], dtype=torch.float64)
+    wanted, error = float((p * (1 - p)).sum()) / 9, float(values.std() / 24**0.5)
+    assert abs(float(values.mean()) - wanted) < 4 * error
+    assert error < 0.2 * wanted
+    told = torch.tensor([m.std_error for m in found], dtype=torch.float64)
+    assert 0.7 < float(told.square().mean().sqrt() / values.std()) < 1.4
+    same = gradient_measurements(model, stl(), sets[0], draws=4, method="loop", again=sets[0])
+    value = value_of(same, "gradient_variance_binarization")
+    assert abs(value.value) < 0.2 * wanted, "the same bits again show no variance"
+
+
 def test_measurements_over_batches():
     model, batches = toys.gaussian(), [toys.batch(), toys.batch(size=3), toys.batch(size=4)]
     rows = gradient_measurements(model, iwae(3), iter(batches), draws=10, key=5)

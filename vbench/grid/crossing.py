@@ -125,6 +125,7 @@ class Grid:
     """What is crossed. Entries that mean the same stand once, in the first spelling.
 
     Attributes:
+        measures: one for each reference run; they differ in nothing else.
         source: the text to keep beside the results; reading it again gives this grid.
         swept: names of ``train`` that are crossed.
     """
@@ -137,7 +138,7 @@ class Grid:
     estimators: tuple[Choice, ...]
     seeds: tuple[int, ...]
     trains: tuple[Train, ...]
-    measure: Measure
+    measures: tuple[Measure, ...]
     source: str = ""
     swept: tuple[str, ...] = ()
 
@@ -146,14 +147,21 @@ class Grid:
             entries = _unique(getattr(self, axis), lambda choice: (choice.name, canonical(choice.parameters)))
             object.__setattr__(self, axis, entries)
         object.__setattr__(self, "trains", _unique(self.trains, lambda train: train))
+        object.__setattr__(self, "measures", _unique(self.measures, lambda measure: measure))
         object.__setattr__(self, "seeds", tuple(dict.fromkeys(self.seeds)))
+
+    @property
+    def measure(self) -> Measure:
+        """What is measured, at the first reference."""
+        return self.measures[0]
 
     @property
     def axes(self) -> dict[str, tuple[Any, ...]]:
         """What is crossed, the outermost first."""
         choices: dict[str, tuple[Any, ...]] = {kind: getattr(self, axis) for kind, axis in AXES.items()}
         estimators = choices.pop("estimator")
-        return {**choices, "train": self.trains, "estimator": estimators, "seed": self.seeds}
+        references = {"reference": self.measures} if len(self.measures) > 1 else {}
+        return {**choices, "train": self.trains, **references, "estimator": estimators, "seed": self.seeds}
 
     @property
     def size(self) -> int:
@@ -164,7 +172,9 @@ class Grid:
         """Every cell, one at a time, seeds fastest."""
         axes = self.axes
         for values in itertools.product(*axes.values()):
-            yield Cell(**dict(zip(axes, values, strict=True)), measure=self.measure, swept=self.swept)
+            found = dict(zip(axes, values, strict=True))
+            measure = found.pop("reference", self.measure)
+            yield Cell(**found, measure=measure, swept=self.swept)
 
     def filtered(self, filters: Sequence[str]) -> Grid:
         """The part of the grid that every filter lets through.
@@ -194,7 +204,8 @@ class Grid:
         if lines:
             raise GridError(lines)
         fields: dict[str, Any] = {AXES[kind]: kept[kind] for kind in KINDS}
-        return replace(self, **fields, trains=kept["train"], seeds=kept["seed"])
+        measures = kept.get("reference", self.measures)
+        return replace(self, **fields, trains=kept["train"], measures=measures, seeds=kept["seed"])
 
     def _texts(self, item: Any) -> tuple[str, ...]:
         if isinstance(item, Choice):
@@ -202,6 +213,10 @@ class Grid:
         if isinstance(item, Train):
             parts = _assignments(item, self.swept)
             return " ".join(parts), *parts
+        if isinstance(item, Measure):
+            reference = item.gradients.reference if item.gradients else None
+            full = (reference and reference.estimator) or "default"
+            return full, full.partition("[")[0]
         return (str(item),)
 
     def _matches(self, item: Any, pattern: str) -> bool:

@@ -25,7 +25,7 @@ from vbench.grid.positions import (
     plain,
     put,
 )
-from vbench.grid.settings import read_measure, read_trains
+from vbench.grid.settings import read_measures, read_trains
 from vbench.grid.values import MAX_ENTRIES, unknown
 from vbench.grid.yaml12 import MAX_BYTES, decode, read_yaml
 
@@ -127,14 +127,15 @@ def _read(root: Node, default: str, catalogue: Catalogue, problems: Problems) ->
     for kind in KINDS:
         axes[AXES[kind]] = _axis(entries.get(AXES[kind]), kind, root, catalogue, problems)
     trains, swept = read_trains(entries.get("train", nothing), "train", problems)
-    measure = read_measure(entries.get("measure", nothing), catalogue, "measure", problems, trains, swept)
-    if any(train.steps == 0 for train in trains) and (measure.gradients is None or measure.gradients.at != "shared"):
+    measures = read_measures(entries.get("measure", nothing), catalogue, "measure", problems, trains, swept)
+    gradients = measures[0].gradients
+    if any(train.steps == 0 for train in trains) and (gradients is None or gradients.at != "shared"):
         wanted = "0 steps train nothing, and only measure.gradients with at: shared measures without"
         problems.add(entries["train"].place, "train.steps", wanted)
     seeds = _seeds(entries.get("seeds", nothing), problems)
     name = _name(entries.get("name", nothing), default, problems)
     problems.finish()
-    return Grid(name=name, **axes, seeds=seeds, trains=tuple(trains), measure=measure, swept=swept)
+    return Grid(name=name, **axes, seeds=seeds, trains=tuple(trains), measures=tuple(measures), swept=swept)
 
 
 def _name(node: Node, default: str, problems: Problems) -> str:

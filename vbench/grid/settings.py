@@ -27,6 +27,7 @@ __all__ = [
     "Train",
     "log_spaced",
     "read_measure",
+    "read_measures",
     "read_trains",
 ]
 
@@ -104,6 +105,8 @@ class Gradients(_Settings):
         target: what bias and error are to: ``evidence``, ``bound`` (each estimator's own), or the expectation of an
             estimator, written out in full; None for no such measure.
         target_draws: of that estimator, where no exact answer is known.
+        posterior: whether to measure by what the encoder returns too, part ``posterior``.
+        binarization: whether to tell the part of drawing bits in the data variance; it takes as many draws again.
     """
 
     draws: Annotated[int, Ge(2), "gradient draws per batch"] = 100
@@ -115,6 +118,8 @@ class Gradients(_Settings):
     warmup: Annotated[int, Ge(0), "steps that an adaptive control gets on other batches"] = 200
     target: Annotated[str, "evidence, bound, or an estimator"] | None = None
     target_draws: Annotated[int, Ge(2), "gradient draws of the target per batch"] | None = None
+    posterior: Annotated[bool, "measure by loc and log scale, or logits, too"] = False
+    binarization: Annotated[bool, "tell drawing bits apart from drawing data"] = False
 
     @model_serializer(mode="wrap")
     def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -199,7 +204,7 @@ _NESTED: Mapping[str, type[_Settings]] = {
 }
 EXACT_TARGETS = ("evidence", "bound")
 _TARGET_DRAWS = 1000
-_LATER = ("checkpoints", "target", "target_draws")
+_LATER = ("checkpoints", "target", "target_draws", "posterior", "binarization")
 _SHARED = ("reference", "checkpoints")  # with `at: shared` alone
 _CHECKPOINTS = parameter_of(
     "checkpoints",
@@ -266,6 +271,36 @@ def _check_method(values: dict[str, Any], node: Node, catalogue: Catalogue, path
             problems.add(place, f"{path}.method", f"{found.name} has no k")
         k = values.get("k", LogLikelihood.model_fields["k"].default)
         values["method"] = replace(found, parameters={**found.parameters, "k": k}).full
+
+
+def read_measures(
+    node: Node,
+    catalogue: Catalogue,
+    path: str,
+    problems: Problems,
+    trains: Sequence[Train] = (),
+    swept: Sequence[str] = (),
+) -> list[Measure]:
+    """As :func:`read_measure`, once for each of several references in a list."""
+    found = []
+    for one in _each_reference(node):
+        before = len(problems)
+        found.append(read_measure(one, catalogue, path, problems, trains, swept))
+        if len(problems) > before:  # the rest would say the same again
+            break
+    return found
+
+
+def _each_reference(node: Node) -> list[Node]:
+    """The node with each of the references that it lists."""
+    gradients: Node | None = node.value.get("gradients") if isinstance(node.value, dict) else None
+    if gradients is None or not isinstance(gradients.value, dict):
+        return [node]
+    references = gradients.value.get("reference")
+    if references is None or not isinstance(references.value, list) or not references.value:
+        return [node]
+    alone = [replace(gradients, value={**gradients.value, "reference": item}) for item in references.value]
+    return [replace(node, value={**node.value, "gradients": one}) for one in alone]
 
 
 def _read_shared(

@@ -24,7 +24,7 @@ from torch import Tensor
 from vbench.measure.measurement import Measurement
 from vbench.measure.truth import Truth
 
-__all__ = ["TargetSums"]
+__all__ = ["TargetSums", "squared_distance"]
 
 _RESOLVED: Final = 2  # standard errors
 _ROUNDING: Final = 1e-10  # of squared norms: gradients are single precision
@@ -83,6 +83,11 @@ class _Products(NamedTuple):
 def _pairs(gram: Tensor) -> float:
     n = len(gram)
     return float(gram.sum() - gram.trace()) / (n * (n - 1))
+
+
+def squared_distance(blocks: Tensor, others: Tensor) -> float:
+    """Unbiased squared distance between what independent means ``[J, P]`` and ``[L, P]`` are means of."""
+    return _Products(blocks @ blocks.mT, blocks @ others.mT, others @ others.mT, False).bias
 
 
 class TargetSums:

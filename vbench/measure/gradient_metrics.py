@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vbench.measure.accumulate import VectorMoments
-from vbench.measure.bias import TargetSums
+from vbench.measure.bias import TargetSums, squared_distance
 from vbench.measure.draws import part_ranges
+from vbench.measure.free import free_model
 from vbench.measure.gradients import GradientMoments, gradient_moments, relative, root_ratio
 from vbench.measure.measurement import Measurement
 from vbench.measure.truth import BLOCKS, Truth
@@ -29,6 +30,8 @@ def gradient_measurements(
     key: int = 0,
     method: str = "auto",
     target: Callable[[int, Batch], Truth] | None = None,
+    again: Iterable[Batch] = (),
+    posterior: bool = False,
 ) -> list[Measurement]:
     r"""Gradient metrics over fixed batches, for each part of the model.
 
@@ -39,6 +42,9 @@ def gradient_measurements(
     * ``gradient_variance_data``: :math:`\mathrm{tr\,Cov}_x\, E[g | x]`, what drawing other data adds, nats^2; unbiased,
       may be negative. From the means of single data where the method knows them, else from those of two batches
       or more. Its error, from the spread over batches, needs three.
+    * ``gradient_variance_binarization``: :math:`\mathrm{tr\,Cov}\, E[g | \text{bits}]` at fixed data, the part of
+      drawing bits in the data variance, nats^2; the rest is subsampling. From two draws of each batch's bits; its
+      error, from the spread over batches, needs three.
     * ``noise_share``: noise over noise plus data, both at this B (by data that do not interact both fall as 1 / B,
       and the share does not depend on it).
     * ``gradient_norm``: root of the mean over batches of :math:`|E g|^2`, nats.
@@ -65,6 +71,10 @@ def gradient_measurements(
         key: batch b has its own draws, a function of (key, b).
         method: as in :func:`~vbench.measure.gradients.gradient_moments`.
         target: what the gradient of batch b is held against.
+        posterior: also measure part ``posterior``, the gradient by what the encoder returns (logits; loc, log scale) of
+            each datum: its noise and signal, without cost and without data variance. B times its variance is the mean
+            over data of a single datum's.
+        again: the same data as in each batch with bits drawn anew; as many draws are taken there.
 
     Raises:
         ValueError: no batch, or as :func:`~vbench.measure.gradients.gradient_moments`.
@@ -75,16 +85,25 @@ def gradient_measurements(
     doi:10.1214/aos/1176345462.
     """
     found, across, against = [], None, TargetSums()
+    rebinarized, bits = iter(again), []
+    free: list[GradientMoments] = []
     for number, batch in enumerate(batches):
+        other = next(rebinarized, None)
         truth, own = target(number, batch) if target else None, derive("batch", key, number)
-        blocks = BLOCKS if truth else 0
+        blocks = BLOCKS if truth or other else 0
         moments = gradient_moments(model, estimator, batch, draws=draws, key=own, method=method, blocks=blocks)
         if truth:
             against.add(moments.blocks, truth, moments.parts)
-            moments = replace(moments, blocks=torch.empty(0, 0))
+        if other:
+            own = derive("bits", key, number)
+            bits.append(_bits(moments, gradient_moments(model, estimator, other, draws=draws, key=own, blocks=BLOCKS)))
+        moments = replace(moments, blocks=torch.empty(0, 0))
         flat = torch.cat([piece.flatten() for piece in moments.mean.values()])
         across = across or VectorMoments(part_ranges(moments.mean))
         across.add(flat[None])
+        if posterior:
+            one, same = free_model(model, batch)
+            free.append(gradient_moments(one, estimator, same, draws=draws, key=derive("posterior", key, number)))
         found.append(moments)
     if across is None:
         raise ValueError("gradients need at least one batch")
@@ -94,8 +113,12 @@ def gradient_measurements(
         result += [noise, *others]
         if (data := _data(found, across, part)) is not None:
             result += [data, _share(noise, data)]
+        if bits:
+            result.append(_over_batches("gradient_variance_binarization", noise, [each[part] for each in bits]))
         if target:
             result += against.measurements(noise)
+    if free:
+        result += [m._replace(part="posterior") for m in _noise(free, "all") if m.metric != "work_normalized_variance"]
     return result
 
 
@@ -131,8 +154,7 @@ def _jackknife(rows: Tensor, statistic: Callable[[Tensor], float]) -> float | No
 def _data(found: Sequence[GradientMoments], across: VectorMoments, part: str) -> Measurement | None:
     n, count = sum(m.draws for m in found), len(found)
     if told := [m.variance_data[part] for m in found if m.variance_data]:
-        values = torch.tensor(told, dtype=torch.float64)
-        value, error = float(values.mean()), float(values.std()) / math.sqrt(len(told)) if len(told) > 2 else None
+        value, error = _mean(told)
     elif count > 1:
         spread = across.spread()[part]
         value = spread.variance - sum(m.variance[part] / m.draws for m in found) / count
@@ -140,6 +162,23 @@ def _data(found: Sequence[GradientMoments], across: VectorMoments, part: str) ->
     else:
         return None
     return Measurement("gradient_variance_data", part, value, error, n, "nats^2")
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean over batches, and its error from their spread where there are three."""
+    each = torch.tensor(values, dtype=torch.float64)
+    return float(each.mean()), float(each.std()) / math.sqrt(len(values)) if len(values) > 2 else None
+
+
+def _bits(one: GradientMoments, other: GradientMoments) -> dict[str, float]:
+    """Variance between two draws of the bits, by part: half the squared distance of their expected gradients."""
+    parts = {"all": slice(None), **one.parts}
+    return {part: squared_distance(one.blocks[:, s], other.blocks[:, s]) / 2 for part, s in parts.items()}
+
+
+def _over_batches(metric: str, noise: Measurement, values: Sequence[float]) -> Measurement:
+    value, error = _mean(values)
+    return Measurement(metric, noise.part, value, error, noise.n, noise.unit)
 
 
 def _share(noise: Measurement, data: Measurement) -> Measurement:

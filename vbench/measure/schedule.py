@@ -10,6 +10,7 @@ from vbench.assemble import Built, build_choices, build_estimator
 from vbench.batches import Order, TrainingBatches, fixed_batches
 from vbench.grid import Cell, Gradients, LogLikelihood, Measure, parse_choice
 from vbench.measure.diagnostics import DIAGNOSTICS, diagnose
+from vbench.measure.free import NoFreePosteriorError, free_model
 from vbench.measure.gaps import inference_gap
 from vbench.measure.gradient_metrics import gradient_measurements
 from vbench.measure.gradients import adapt
@@ -119,9 +120,28 @@ def measure_gradients(
         adapt(built.model, built.estimator, others, settings.warmup, derive("warm-up", key), lr=cell.train.lr)
 
     def found(target: Callable[[int, Batch], Truth] | None) -> list[Measurement]:
-        batches = fixed_batches(built.data, "train", size, key, count=settings.batches, device=device)
-        return gradient_measurements(built.model, built.estimator, batches, settings.draws, key, target=target)
+        batches, again = (
+            fixed_batches(built.data, "train", size, key, count=settings.batches, device=device, again=draw)
+            for draw in (0, 1)
+        )
+        return gradient_measurements(
+            *(built.model, built.estimator, batches, settings.draws, key),
+            target=target,
+            again=again if bits else (),
+            posterior=posterior,
+        )
 
+    bits = settings.binarization and built.data.binarization == "dynamic"
+    if settings.binarization and not bits:
+        missed.add(f"gradient_variance_binarization: binarization is {built.data.binarization}, no bits are drawn")
+
+    posterior = settings.posterior
+    if posterior:
+        try:
+            free_model(built.model, next(fixed_batches(built.data, "train", size, key, count=1, device=device)))
+        except NoFreePosteriorError as reason:
+            posterior = False
+            missed.add(f"gradients by the posterior's parameters: {reason}")
     try:
         measured = found(_target(built, cell, key, device))
     except (UnknownTargetError, Incompatible) as reason:

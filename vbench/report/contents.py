@@ -47,6 +47,7 @@ _CELL_COLUMNS: Final = (
         *MODEL_AXES,
         "settings",
         "estimand",
+        "judged",
         "stale",
         "seconds",
         "attempt",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-__all__ = ["COSTED", "TIMED", "Scale", "scale_of"]
+__all__ = ["COSTED", "OWN_TARGET", "TIMED", "TO_TARGET", "Scale", "scale_of"]
 
 
 class Scale(NamedTuple):
@@ -26,8 +26,9 @@ _SCALES: Final = {
     "gradient_variance": Scale(ratio=True, draws=True, one_estimand=True),
     "work_normalized_variance": Scale(ratio=True, draws=True, one_estimand=True),
     "gradient_variance_data": Scale(draws=True, one_estimand=True),
-    "gradient_bias_squared": Scale(draws=True, one_estimand=True),
-    "gradient_bias": Scale(draws=True, one_estimand=True),
+    "gradient_variance_binarization": Scale(draws=True, one_estimand=True),
+    "gradient_bias_squared": Scale(draws=True),
+    "gradient_bias": Scale(draws=True),
     "gradient_norm": Scale(ratio=True, draws=True, one_estimand=True),
     "bound": Scale(one_estimand=True),
     "bound_per_step": Scale(one_estimand=True),
@@ -45,6 +46,11 @@ _SCALES: Final = {
     "function_evaluations": Scale(ratio=True),
 }
 
+# They are to a target: one that all estimands share, unless it is each estimator's own.
+TO_TARGET: Final = (
+    *("gradient_bias", "gradient_bias_squared", "gradient_mse", "gradient_relative_mse", "gradient_cosine"),
+)
+OWN_TARGET: Final = "bound"
 # They fall as 1/n when n gradients are averaged, so that value x cost compares at equal cost.
 COSTED: Final = ("gradient_variance", "gradient_relative_variance")
 # They are made of measured seconds, whose error no record holds.

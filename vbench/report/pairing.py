@@ -11,7 +11,7 @@ import numpy as np
 
 from vbench.report.estimand import estimand
 from vbench.report.intervals import SEEDS_LEAST, effect_of, sign_flip, welch
-from vbench.report.metrics import scale_of
+from vbench.report.metrics import OWN_TARGET, TO_TARGET, scale_of
 from vbench.report.selection import ComparisonError, Group, Question
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ __all__ = ["COMPARED", "OTHER", "rows"]
 
 COMPARED: Final = "compared"
 OTHER: Final = "other estimand"
+_DOUBTED: Final = ("FAIL", "INCONCLUSIVE")
 _ROUNDING: Final = 1e-6  # gradients are single precision: what agrees so far is equal
 
 
@@ -64,6 +65,8 @@ def rows(
     found = mine[(mine["metric"] == question.metric) & (mine["split"] == question.split) & (mine["part"] == part)]
     step = question.step if question.step is not None else int(found["step"].max()) if len(found) else None
     table = _with_costs(mine, found[found["step"] == step], question, group)
+    own = "measure.gradients.target" in group.cells and (group.cells["measure.gradients.target"] == OWN_TARGET).any()
+    apart = own if question.metric in TO_TARGET else scale_of(question.metric).one_estimand
     measured = [_measured(name, table, question, cells, busy) for name, cells in _estimators(group)]
     base = next((m for m in measured if m.estimator == question.baseline), None)
     fixed = {
@@ -79,7 +82,7 @@ def rows(
         "margin": math.nan if margin is None else margin,
         "kind": "ratio" if scale_of(question.metric).ratio else "difference",
     }
-    return sorted((fixed | _row(one, base, question, margin) for one in measured), key=_rank)
+    return sorted((fixed | _row(one, base, question, margin, bool(apart)) for one in measured), key=_rank)
 
 
 def _rank(row: dict[str, Any]) -> tuple[bool, bool, float, str]:
@@ -149,6 +152,8 @@ def _measured(name: str, table: DataFrame, question: Question, cells: DataFrame,
         one.remarks.append(f"seed {cell['seed']} {cell['status']}{why}")
     if "unbiased" in done and (done["unbiased"] == False).any():  # noqa: E712 - elementwise
         one.remarks.append("biased by its own account: a lower variance is not a lower error")
+    if "judged" in done:
+        one.remarks += [f"the judge says {word}" for word in sorted(set(done["judged"]) & set(_DOUBTED))]
     own = done["measure.gradients.at"] == "own" if "measure.gradients.at" in done else done["seed"] != done["seed"]
     if scale_of(question.metric).draws and own.any():
         one.remarks.append("measured where its own training went, not at shared parameters")
@@ -159,7 +164,9 @@ def _measured(name: str, table: DataFrame, question: Question, cells: DataFrame,
     return one
 
 
-def _row(one: _Measured, base: _Measured | None, question: Question, margin: float | None) -> dict[str, Any]:
+def _row(
+    one: _Measured, base: _Measured | None, question: Question, margin: float | None, apart: bool
+) -> dict[str, Any]:
     ratio = scale_of(question.metric).ratio
     row: dict[str, Any] = {
         "estimator": one.estimator,
@@ -176,7 +183,7 @@ def _row(one: _Measured, base: _Measured | None, question: Question, margin: flo
         "verdict": COMPARED,
         "remarks": "\n".join(one.remarks),
     }
-    if why := _unlike(one, base, question):
+    if why := _unlike(one, base, apart):
         hidden = {"value": math.nan, "baseline_value": math.nan} if why == OTHER else {}
         return row | hidden | {"verdict": why}
     assert base is not None  # noqa: S101 - _unlike says so
@@ -196,8 +203,8 @@ def _row(one: _Measured, base: _Measured | None, question: Question, margin: flo
     return row | _compared(pairs, question, margin)
 
 
-def _unlike(one: _Measured, base: _Measured | None, question: Question) -> str:
-    """Why there is nothing to compare; empty: there is."""
+def _unlike(one: _Measured, base: _Measured | None, apart: bool) -> str:
+    """Why there is nothing to compare (estimands ``apart``: within one alone); empty: there is."""
     if not one.done:
         return "failed"
     if one.seeds.empty:
@@ -205,7 +212,7 @@ def _unlike(one: _Measured, base: _Measured | None, question: Question) -> str:
     if base is None or base.seeds.empty:
         return "no baseline"
     same = one is base or (one.estimand and one.estimand == base.estimand)
-    return OTHER if scale_of(question.metric).one_estimand and not same else ""
+    return OTHER if apart and not same else ""
 
 
 def _unclear(pairs: DataFrame, question: Question) -> str:

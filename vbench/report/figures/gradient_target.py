@@ -32,7 +32,7 @@ def _draw(
 COSINE = Chart(
     "gradient-cosine",
     "Cosine to the target gradient",
-    "Cosine between one gradient draw and the declared target; 1 is the target's direction. Comparable across bounds.",
+    "Cosine between the mean gradient and the declared target; 1 is the target's direction. Comparable across bounds.",
     functools.partial(_numbers, metric="gradient_cosine", statistic="mean"),
     functools.partial(_draw, ylabel="cosine"),
 )
