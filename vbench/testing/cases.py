@@ -89,8 +89,8 @@ def _conjugate(model: Model, batch: Batch, bound: Bound | Objective, k: int, tar
     return Truth(value.detach(), by_part(gradient(value, model)), conjugate.log_evidence(model, batch).detach())
 
 
-def _particles(model: Model, batch: Batch, bound: Bound, k: int, target: Target | None) -> Truth:
-    if target:
+def _particles(model: Model, batch: Batch, bound: Bound | Objective, k: int, target: Target | None) -> Truth:
+    if target or isinstance(bound, Objective):
         raise ValueError("nothing but bounds is enumerated on sequences")
     if isinstance(bound, Filtering):
         particles = state_space.Particles(k, bound.schedule, bound.scheme, bound.threshold)
