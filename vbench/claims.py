@@ -30,6 +30,7 @@ __all__ = ["BEAT", "EXPIRY", "Claim", "Claims", "Owner", "held", "listed"]
 
 BEAT = 10.0
 EXPIRY = 90.0  # more than a file server's clients may take to see a change
+_TRIES = 8
 _TICK = 2 * 10**9  # nanoseconds: the coarsest times that file systems keep
 
 
@@ -109,20 +110,24 @@ class Claims:
         Raises:
             StoreError: the claim cannot be written.
         """
-        for _ in range(3):  # others may be trying too
+        standing = None
+        for _ in range(_TRIES):
             standing = _standing(self.folder, key)
             if standing and not self._abandoned(standing):
                 return standing.owner
             token = int(standing.path.name.rpartition(".")[2]) + 1 if standing else 0
             with contextlib.suppress(FileExistsError):
-                text = json.dumps(asdict(self.owner)).encode()
-                path = store.publish(text, self.folder, [f"{key}.{token}"])
+                path = store.publish(json.dumps(asdict(self.owner)).encode(), self.folder, [f"{key}.{token}"])
+                # a folder that changes while it is listed may hide a claim: of two the higher token is right
+                if not held(path, self.owner.nonce):
+                    _remove(path)
+                    continue
                 with self._lock:
                     self._mine[key] = path
                 if standing:
                     _remove(standing.path)
                 return None
-        return standing.owner if standing else self.owner
+        return standing.owner if standing else self.owner  # others are at it: ask again
 
     def mine(self, key: str) -> tuple[str, str]:
         """File and nonce of a claim of ours, for :func:`held`."""
@@ -178,10 +183,13 @@ def listed(study: Path) -> list[Claim]:
 
 def _standing(folder: Path, key: str) -> Claim | None:
     """The claim with the highest token."""
-    tokens = [path for path in folder.glob(f"{key}.*") if path.name.rpartition(".")[2].isdigit()]
-    for path in sorted(tokens, key=lambda path: int(path.name.rpartition(".")[2]), reverse=True):
-        if claim := _read(path):
-            return claim
+    for _ in range(_TRIES):
+        tokens = [path for path in folder.glob(f"{key}.*") if path.name.rpartition(".")[2].isdigit()]
+        for path in sorted(tokens, key=lambda path: int(path.name.rpartition(".")[2]), reverse=True):
+            if claim := _read(path):
+                return claim
+        if not tokens:
+            break  # else all were gone when they were looked at, and another may stand
     return None
 
 

@@ -122,17 +122,15 @@ class _Planner:
         combinations: dict[tuple[int, ...], _Combination] = {}
         cells = []
         for cell in self.grid.cells():
-            parts = tuple(map(id, (*cell.choices().values(), cell.train)))
+            parts = tuple(map(id, (cell.dataset, cell.encoder, cell.decoder, cell.prior, cell.estimator, cell.train)))
             if parts not in combinations:
                 combinations[parts] = self._combine(cell)
             shared = combinations[parts]
-            if shared.reference is None:
-                cells.append(self._decide(cell, shared.key(cell.seed), shared.obstacle, stored))
-                continue
             reference = shared.reference_key(cell.seed)
-            planned = self._decide(cell, shared.key(cell.seed, reference=reference), shared.obstacle, stored)
-            cells.append(replace(planned, reference=reference))
-            if planned.action == "run" and reference not in references:
+            key = shared.key(cell.seed, reference=reference)
+            action, reason = self._decide(cell, key, shared.obstacle, stored)
+            cells.append(Planned(cell, key, action, reason, reference))
+            if action == "run" and shared.reference and reference not in references:
                 wanted = replace(shared.reference, seed=cell.seed)
                 references[reference] = self._decide_reference(wanted, reference, kept)
         waiting = tuple(r for r in references.values() if r.action == "run")
@@ -148,28 +146,27 @@ class _Planner:
             reference.keys(digest, role="reference") if reference else lambda seed: "",
         )
 
-    def _decide(self, cell: Cell, key: str, obstacle: str, stored: Mapping[str, Outcome]) -> Planned:
+    def _decide(self, cell: Cell, key: str, obstacle: str, stored: Mapping[str, Outcome]) -> tuple[Action, str]:
         if obstacle:
-            return Planned(cell, key, "skip", obstacle)
+            return "skip", obstacle
         before = stored.get(key)
         if before is None:
-            return Planned(cell, key, "run", self._other(cell, stored) if stored else "")
+            return "run", self._other(cell, stored) if stored else ""
         if before.status not in _FINAL:
-            again: Action = "run" if "failed" in self.rerun else "done"
-            return Planned(cell, key, again, f"was {before.status}: {before.reason}")
+            return "run" if "failed" in self.rerun else "done", f"was {before.status}: {before.reason}"
         if "all" in self.rerun:
-            return Planned(cell, key, "run", "asked for")
+            return "run", "asked for"
         why = stale_reason(before.provenance, self.current(tuple(cell.choices().values())))
         if why and "stale" in self.rerun:
-            return Planned(cell, key, "run", f"stale: {why}")
-        return Planned(cell, key, "done", f"stale, kept: {why}" if why else "")
+            return "run", f"stale: {why}"
+        return "done", f"stale, kept: {why}" if why else ""
 
     def _decide_reference(self, cell: Cell, key: str, stored: Mapping[str, Outcome]) -> Planned:
-        planned = self._decide(cell, key, "", stored)
+        action, reason = self._decide(cell, key, "", stored)
         steps = cell.measure.steps(cell.train.steps)
-        if planned.action == "done" and stored[key].status == "done" and checkpoints.lacking(self.folder, key, steps):
-            return replace(planned, action="run", reason="a checkpoint is missing")
-        return planned
+        if action == "done" and stored[key].status == "done" and checkpoints.lacking(self.folder, key, steps):
+            action, reason = "run", "a checkpoint is missing"
+        return Planned(cell, key, action, reason)
 
     def _other(self, cell: Cell, stored: Mapping[str, Outcome]) -> str:
         """Why a cell has another key than a stored one of the same spec."""

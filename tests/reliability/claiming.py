@@ -21,6 +21,7 @@ from vbench.execute.local import Event
 from vbench.records import Store
 from vbench.study import run
 
+GLOB = Path.glob
 STRANGER = Owner("elsewhere", "another place", 12345, "1", "abc")
 
 
@@ -70,6 +71,34 @@ def one_claim_at_a_time(folder: Path, tries: int = 25) -> None:
         assert len(winners) == len(standing) == 1, number
         winners[0].release("key0")
         assert Claims(study).take("key0") is None
+
+
+@fault("F6", {"the listing is believed": instead("vbench.claims.held", lambda path, nonce: True)})
+def a_listing_that_misses_a_claim(folder: Path) -> None:
+    """Another run takes an abandoned claim over while the folder is listed: there is one winner still."""
+    for name in ("seen and gone", "not seen"):
+        study = folder_of(folder, name)
+        old = claimed_by(study, replace(Owner.here(), started="long ago"))
+        first, late = Claims(study), Claims(study)
+
+        def overtaken(path: Path, first=first, real=claims._read):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(claims, "_read", real)
+                patch.setattr(Path, "glob", GLOB)
+                if not first._mine:
+                    assert first.take("key0") is None
+            return real(path)
+
+        def blind(self: Path, pattern: str, first=first, old=old, overtaken=overtaken):
+            if first._mine:
+                return GLOB(self, pattern)
+            overtaken(old)
+            return iter(())
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(*((claims, "_read", overtaken) if name == "seen and gone" else (Path, "glob", blind)))
+            assert late.take("key0") is not None, name
+        assert claims.held(*map_path(first.mine("key0"))), name
 
 
 def map_path(mine: tuple[str, str]) -> tuple[Path, str]:

@@ -70,8 +70,8 @@ class Cell:
         text = replace(self, seed=seed)._content(digest, more | ({"reference": other} if reference else {}))
         quoted, bare = f'"reference":"{other}"', f'"seed":{seed}'
         pieces = text.replace(quoted, "").replace(bare, "")
-        if other in pieces:
-            return lambda seed, **rest: replace(self, seed=seed).key(digest, **more, **rest)
+        if other in pieces:  # of all numbers a user wrote this one
+            return lambda seed, **rest: replace(self, seed=seed).key(digest, **more, **(rest if reference else {}))
         return lambda seed, reference="": _hashed(
             text.replace(quoted, f'"reference":"{reference}"').replace(bare, f'"seed":{seed}')
         )

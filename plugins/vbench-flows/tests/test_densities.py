@@ -32,13 +32,13 @@ def mass(density, size=3, count=251):
 @pytest.mark.parametrize("name", ENCODERS)
 def test_posterior_integrates_to_one(name):
     torch.testing.assert_close(
-        mass(encoder(name, size=0.5)(data(), None)), torch.ones(3, dtype=torch.float64), atol=1e-3, rtol=0
+        mass(encoder(name, size=0.5)(data(), None)), torch.ones(3, dtype=torch.float64), atol=5e-3, rtol=0
     )
 
 
 @pytest.mark.parametrize("name", PRIORS)
 def test_prior_integrates_to_one(name):
-    torch.testing.assert_close(mass(prior(name)(None, None)), torch.ones(3, dtype=torch.float64), atol=1e-3, rtol=0)
+    torch.testing.assert_close(mass(prior(name)(None, None)), torch.ones(3, dtype=torch.float64), atol=5e-3, rtol=0)
 
 
 @pytest.mark.parametrize("name", MOVES)

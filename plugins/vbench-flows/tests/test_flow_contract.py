@@ -7,7 +7,7 @@ from torch.func import functional_call, grad, vmap
 
 from tests import toys
 from vbench import IWAE, DoublyReparameterized, Model, Pathwise, Rng, Space, Trait, frozen
-from vbench.testing import parametrize_with_checks
+from vbench.testing import Verdict, check
 
 EVERY = [("encoder", name) for name in ENCODERS] + [("prior", name) for name in PRIORS]
 every = pytest.mark.parametrize(("kind", "name"), EVERY, ids=["-".join(pair) for pair in EVERY])
@@ -91,9 +91,9 @@ def test_what_is_offered():
 
 
 @pytest.mark.slow
-@parametrize_with_checks(
-    [("encoder", name) for name in ("householder", "iaf", "maf", "nsf", "planar", "radial", "realnvp", "sylvester")]
-    + [("prior", "flow"), ("prior", "flow[structure=coupling]")]
-)
-def test_judged(check):
-    check.run()
+@every
+def test_judged(kind, name):
+    factory, given = (ENCODERS | PRIORS)[name]
+    results = check(kind, factory, **given)
+    assert [f"{result.name}: {result.figure}" for result in results if result.verdict is not Verdict.PASS] == []
+    assert len(results) > 7
