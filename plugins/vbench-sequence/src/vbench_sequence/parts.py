@@ -44,10 +44,10 @@ def latent_size(z: Space) -> int:
 
 
 def net(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
-    """Linear layers with ReLU between them."""
+    """Linear layers with ELU between them: a narrow net has a gradient everywhere."""
     layers: list[nn.Module] = []
     for left, right in pairwise([inputs, *hidden, outputs]):
-        layers += [nn.Linear(left, right), nn.ReLU()]
+        layers += [nn.Linear(left, right), nn.ELU()]
     return nn.Sequential(*layers[:-1])
 
 

@@ -35,8 +35,8 @@ class VRNNPrior(StepPrior):
         self.z = z
         size = latent_size(z)
         self.register_buffer("mean", mean_of_step(data).flatten())
-        self.data = nn.Sequential(nn.Linear(width(x), size), nn.ReLU())
-        self.latent = nn.Sequential(nn.Linear(size, size), nn.ReLU())
+        self.data = nn.Sequential(nn.Linear(width(x), size), nn.Tanh())
+        self.latent = nn.Sequential(nn.Linear(size, size), nn.Tanh())
         self.recurrent = LSTM(2 * size, size)
         self.net = net(size, (size,), 2 * size)
 
@@ -78,7 +78,7 @@ class VRNNDecoder(StepDecoder):
         super().__init__()
         self.shape = x.shape[1:]
         size = latent_size(z)
-        self.latent = nn.Sequential(nn.Linear(size, size), nn.ReLU())
+        self.latent = nn.Sequential(nn.Linear(size, size), nn.Tanh())
         self.net = net(2 * size, hidden, width(x))
         last = self.net[-1]
         assert isinstance(last, nn.Linear)  # noqa: S101 - tells the type checker what a net ends with
