@@ -291,3 +291,27 @@ def test_a_named_reference_is_used(tmp_path: Path) -> None:
     named["measure"]["gradients"]["reference"] = "stl"
     run(named, results=tmp_path, workers=0)
     assert Store(tmp_path / "small" / "references").cells()["estimator.name"].tolist() == ["stl"]
+
+
+def test_shards_are_parts_of_the_whole(tmp_path: Path) -> None:
+    whole = make_plan(grid(), results=tmp_path)
+    parts = [whole.part(i, 3) for i in (1, 2, 3)]
+    keys = [planned.key for part in parts for planned in part.cells]
+    assert sorted(keys) == sorted(planned.key for planned in whole.cells)
+    for part in parts:
+        waited_for = {planned.reference for planned in part.cells if planned.reference}
+        assert waited_for == {reference.key for reference in part.references}
+    other = make_plan(grid(estimators=["nvil", "reparam"], seeds=[1]), results=tmp_path)
+    mine = {planned.key for planned in parts[0].cells}
+    assert {p.key for p in other.part(1, 3).cells} == {p.key for p in other.cells} & mine
+
+
+def test_shards_together_are_the_study(study: Path, tmp_path: Path) -> None:
+    small = grid(encoders=GRID["encoders"][:1], priors=["standard-normal"], seeds=[0])
+    for part in (1, 2):
+        result = run(small, results=tmp_path, workers=0, shard=(part, 2))
+        assert not result.failed
+    assert make_plan(small, results=tmp_path).count("run") == 0
+    both = [vbench.load(root / "small").query("metric == 'elbo'") for root in (tmp_path, study)]
+    mine, whole = (frame.set_index(["cell", "step", "split"])["value"] for frame in both)
+    assert mine.to_dict() == whole[whole.index.isin(mine.index)].to_dict()

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vbench.assemble import build
-    from vbench.bounds import ELBO, IWAE, Renyi
+    from vbench.bounds import ELBO, IWAE, Filtering, Renyi
+    from vbench.builtin.datasets.files import DataError, File, content
+    from vbench.builtin.datasets.tensors import TensorDataset, fingerprint
     from vbench.builtin.encoders.bernoulli import BernoulliEncoder
     from vbench.builtin.encoders.gaussian import GaussianEncoder
     from vbench.builtin.nets import Activation, activation_layer, mlp
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from vbench.model import Model, frozen
     from vbench.records import load
     from vbench.report.comparison import compare
-    from vbench.rng import Rng
+    from vbench.rng import Rng, derive
+    from vbench.steps import Sequences, State, StepDecoder, StepEncoder, StepPrior, sequences
     from vbench.study import run
     from vbench.targets import Wake
     from vbench.types import (
@@ -51,8 +54,10 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "vbench.bounds": ("ELBO", "IWAE", "Renyi"),
+    "vbench.bounds": ("ELBO", "IWAE", "Filtering", "Renyi"),
     "vbench.assemble": ("build",),
+    "vbench.builtin.datasets.files": ("DataError", "File", "content"),
+    "vbench.builtin.datasets.tensors": ("TensorDataset", "fingerprint"),
     "vbench.builtin.nets": ("Activation", "activation_layer", "mlp"),
     "vbench.builtin.encoders.bernoulli": ("BernoulliEncoder",),
     "vbench.builtin.encoders.gaussian": ("GaussianEncoder",),
@@ -66,7 +71,8 @@ _HOMES = {
     "vbench.model": ("Model", "frozen"),
     "vbench.records": ("load",),
     "vbench.report.comparison": ("compare",),
-    "vbench.rng": ("Rng",),
+    "vbench.rng": ("Rng", "derive"),
+    "vbench.steps": ("Sequences", "State", "StepDecoder", "StepEncoder", "StepPrior", "sequences"),
     "vbench.study": ("run",),
     "vbench.targets": ("Wake",),
     "vbench.types": (
@@ -105,6 +111,7 @@ __all__ = [
     "BernoulliEncoder",
     "Bound",
     "Categorical",
+    "DataError",
     "Dataset",
     "Decoder",
     "Density",
@@ -114,6 +121,8 @@ __all__ = [
     "Encoder",
     "Estimate",
     "Estimator",
+    "File",
+    "Filtering",
     "GaussianEncoder",
     "Incompatible",
     "LearnedBaseline",
@@ -130,20 +139,30 @@ __all__ = [
     "Renyi",
     "Rng",
     "Score",
+    "Sequences",
     "Space",
+    "State",
+    "StepDecoder",
+    "StepEncoder",
+    "StepPrior",
     "Target",
+    "TensorDataset",
     "Trait",
     "Wake",
     "Zero",
     "activation_layer",
     "build",
     "compare",
+    "content",
+    "derive",
+    "fingerprint",
     "frozen",
     "gradient_moments",
     "hookimpl",
     "load",
     "mlp",
     "run",
+    "sequences",
 ]
 
 

@@ -17,7 +17,7 @@ from vbench.registry import Registered, load_registry
 from vbench.rng import derive
 from vbench.types import Dataset, Encoder, Estimator, Incompatible, Space, Trait
 
-__all__ = ["Built", "build", "build_choices", "load_dataset", "sample_part", "traits"]
+__all__ = ["Built", "build", "build_choices", "build_estimator", "load_dataset", "sample_part", "traits"]
 
 
 class Built(NamedTuple):
@@ -85,6 +85,21 @@ def build_choices(choices: Mapping[Kind, Choice], seed: int) -> Built:
         _refuse(choices, kind, frozenset(getattr(part, "needs", ())) - offers)
     model = Model(parts["encoder"], parts["decoder"], parts["prior"])  # type: ignore[arg-type]
     return Built(model, parts["estimator"], data, frozenset(offers))  # type: ignore[arg-type]
+
+
+def build_estimator(text: str, built: Built) -> Estimator:
+    """Another estimator for the same model and data, as measures ask for one.
+
+    Raises:
+        Incompatible: it needs what these parts do not offer.
+    """
+    registry = load_registry()
+    choice = parse_choice(text, "estimator", registry.catalogue())
+    task = _task(built.data) | {"z": built.model.encoder.z}
+    made = _make(registry.get("estimator", choice.name), choice, task, 0)
+    if without := frozenset(getattr(made, "needs", ())) - built.offers:
+        raise Incompatible(f"by {choice.name} needs {' and '.join(sorted(without))}, which is not offered")
+    return made  # type: ignore[return-value]
 
 
 def _task(data: Dataset) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["ELBO", "IWAE", "Kind", "Renyi"]
+__all__ = ["ELBO", "IWAE", "Filtering", "Kind", "Renyi"]
 
 Kind = Literal["lower", "upper", "none"]
 
@@ -92,3 +92,33 @@ class Renyi:
             return log_w.amax(0) if self.alpha < 0 else log_w.amin(0)
         power = 1 - self.alpha
         return _log_mean_exp(power * log_w) / power
+
+
+@dataclass(frozen=True)
+class Filtering:
+    r"""Filtering bound, :math:`E \log \hat p` of a particle filter with K particles.
+
+    .. math:: \hat p = \prod_t \sum_k W_{t-1}^k \alpha_t^k, \qquad
+       \alpha_t = p(x_t | z_{\le t}, x_{<t})\, p(z_t | z_{<t}, x_{<t}) / q(z_t | z_{<t}, x)
+
+    W are the normalised weights, 1/K at the start and after resampling. Of the log weights of a single step it is
+    IWAE; without resampling it is IWAE over whole sequences.
+
+    Attributes:
+        schedule: resample before every later step (``always``), or where 1 / sum W^2 < threshold K (``adaptive``).
+        scheme: how ancestors are drawn.
+        threshold: of the adaptive schedule.
+
+    Source: Maddison, Lawson, Tucker et al. (2017), Filtering Variational Objectives, arXiv:1705.09279.
+    """
+
+    schedule: Literal["always", "adaptive"] = "adaptive"
+    scheme: Literal["multinomial", "stratified", "systematic"] = "multinomial"
+    threshold: float = 0.5
+    kind: Kind = "lower"
+    linear: bool = False
+    smooth: bool = False
+
+    def __call__(self, log_w: Tensor) -> Tensor:
+        """``[K, B] -> [B]``, of one step."""
+        return _log_mean_exp(log_w)

@@ -39,6 +39,18 @@ def _example(text: str) -> str:
     return f"\b\nExample:\n  {text}"
 
 
+class _Shard(click.ParamType[tuple[int, int]]):
+    """``2/8``: one of so many equal parts."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        part, _, parts = str(value).partition("/")
+        if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+            self.fail(f"{value!r}: expected I/N, from 1/N to N/N", param, ctx)
+        return int(part), int(parts)
+
+
 class _Bytes(click.ParamType[int]):
     """``4GiB``, ``500MB`` or bytes."""
 
@@ -120,6 +132,15 @@ _keep_stale = click.option("--keep-stale", is_flag=True, help="Keep results whos
 )
 @click.option("--in-process", is_flag=True, help="One cell after the other in this process, without limits.")
 @click.option("--pdb", "debug", is_flag=True, help="With --in-process: open a debugger where a cell fails.")
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "dask"]),
+    default="local",
+    show_default=True,
+    help="Processes of this machine, or workers of a Dask cluster, which is started here.",
+)
+@click.option("--scheduler", default="", metavar="ADDRESS", help="Join a running Dask cluster, tcp://host:8786.")
+@click.option("--shard", type=_Shard(), metavar="I/N", help="Only the I-th of N parts of the cells, as of a job array.")
 @click.option("--dry-run", is_flag=True, help="Show what would run, and stop.")
 def run(
     grid: Path,

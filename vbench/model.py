@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -12,6 +12,7 @@ from vbench.types import Batch, Decoder, Density, Encoder, Likelihood, Posterior
 __all__ = ["Model", "frozen", "rebuilt"]
 
 _M = TypeVar("_M", bound=nn.Module)
+_OF_EVERY_MODULE: Final = frozenset(nn.Module().__dict__)  # torch's own: they refer to no other tensor
 
 
 class Model(nn.Module):
@@ -73,7 +74,7 @@ def _clone(module: nn.Module, change: Callable[[Tensor], Tensor], memo: dict[int
     own["_modules"] = {n: None if m is None else _clone(m, change, memo) for n, m in module._modules.items()}
     # second references to the same tensors and modules, as in a recurrent layer's flat list of weights
     for name, value in module.__dict__.items():
-        if name not in ("_parameters", "_buffers", "_modules"):
+        if name not in _OF_EVERY_MODULE:
             own[name] = _swapped(value, memo)
     return clone
 

@@ -202,7 +202,7 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         "data_digest": data.digest,
         "k": estimator.k,
         "evaluations_per_step": getattr(estimator, "evaluations", estimator.k),
-        "skipped_measures": "; ".join(f"{name} {reason}" for name, reason in missing(built).items()),
+        "skipped_measures": "; ".join(f"{name} {reason}" for name, reason in missing(built, cell.measure).items()),
         "timing": this.assignment.timing,
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }

@@ -14,7 +14,9 @@ from vbench import checkpoints
 from vbench.assemble import build_choices, load_dataset
 from vbench.catalogue import Catalogue
 from vbench.claims import Claims
-from vbench.execute.local import Event, Executor, Job, Wait
+from vbench.execute.dask_cluster import ClusterError, DaskExecutor
+from vbench.execute.jobs import Event, Job, Wait
+from vbench.execute.local import Executor
 from vbench.grid import Cell, Choice, Gradients, Grid, GridError, Measure, Reference, parse_choice, read_grid
 from vbench.grid.parameters import canonical
 from vbench.listing import load_catalogue
@@ -28,6 +30,7 @@ __all__ = ["Plan", "Planned", "Result", "make_plan", "run"]
 Action = Literal["run", "done", "skip"]
 Rerun = Literal["failed", "stale", "all"]
 REFERENCES = ("reparam", "rloo[k=4]")  # unbiased, one of them serves every latent; the first that fits
+_TARGET = "vbench.runner:attempt"
 _NO_DATA = "not available"
 _FINAL = ("done", "diverged")  # training again would give the same
 
@@ -59,6 +62,12 @@ class Plan:
     def count(self, action: Action) -> int:
         """How many cells have this action."""
         return sum(planned.action == action for planned in self.cells)
+
+    def part(self, i: int, n: int) -> Plan:
+        """The i-th of n parts, 1 to n, with the reference runs that it waits for; cut by keys alone."""
+        cells = tuple(planned for planned in self.cells if int(planned.key[:8], 16) % n == i - 1)
+        waited_for = {planned.reference for planned in cells}
+        return replace(self, cells=cells, references=tuple(r for r in self.references if r.key in waited_for))
 
 
 @dataclass(frozen=True)
@@ -261,6 +270,9 @@ def run(
     exclusive: bool = False,
     rerun: Rerun | None = None,
     debug: bool = False,
+    executor: Literal["local", "dask"] = "local",
+    scheduler: str = "",
+    shard: tuple[int, int] | None = None,
     on_plan: Callable[[Plan], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Result:
@@ -284,6 +296,9 @@ def run(
             beside others are run again.
         rerun: which stored results are made again: ``failed``, ``stale`` or ``all``; None: failed and stale ones.
         debug: open a debugger where a cell fails; with ``workers=0``.
+        executor: ``local`` processes, or ``dask``: workers of a cluster, started here unless ``scheduler`` is given.
+        scheduler: address of a running Dask scheduler, ``tcp://host:8786``.
+        shard: (i, n): only the i-th of n parts of the cells, 1 to n; which a cell is in depends on its key alone.
         on_plan, on_event: called with the plan, then as cells start, go on and end.
 
     Raises:
@@ -295,21 +310,23 @@ def run(
     folder = Path(results) / grid.name
     workers = (os.cpu_count() or 1) if workers is None else workers
     workers = min(workers, 1) if exclusive else workers
-    executor = Executor(
-        "vbench.runner:attempt",
-        workers=workers,
-        threads=threads,
-        timeout=timeout,
-        memory=memory,
-        log_folder=folder / "logs",
+    if exclusive and scheduler:
+        raise GridError(["--exclusive: not with --scheduler, whose workers run cells side by side"])
+    limits: dict[str, Any] = {"threads": threads, "timeout": timeout, "memory": memory, "log_folder": folder / "logs"}
+    engine: Executor | DaskExecutor = (
+        DaskExecutor(_TARGET, workers=workers, scheduler=scheduler, **limits)
+        if executor == "dask" or scheduler
+        else Executor(_TARGET, workers=workers, **limits)
     )
-    executor.warm()
+    engine.warm()
     device = _device(device)
     stores = Store(folder), Store(folder / "references")
     for store in stores:
         tidy(store)
     seen = {name for store in stores for name in store.names()}
     plan = make_plan(grid, results=results, keep_stale=keep_stale, rerun=rerun, exclusive=exclusive)
+    if shard:
+        plan = plan.part(*shard)
     if on_plan:
         on_plan(plan)
     store = stores[0]
@@ -353,7 +370,9 @@ def run(
                 on_event(event)
 
         try:
-            executor.run(jobs, tell, lost, admit)
+            engine.run(jobs, tell, lost, admit)
+        except ClusterError as error:
+            raise GridError([str(error)]) from None
         finally:
             store.compact()
     outcomes = store.outcomes()

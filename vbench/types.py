@@ -80,7 +80,9 @@ class Trait:
     ENUMERABLE: Final = "enumerable"  # finitely many latent states
     RELAXABLE: Final = "relaxable"  # has a continuous relaxation
     AMORTIZED: Final = "amortized"  # works on data that it was not trained on
-    STEPS: Final = "steps"  # unrolls in time
+    STEPS: Final = "steps"  # the prior unrolls in time: start, transition, advance (see vbench.steps)
+    STEP_PROPOSAL: Final = "step-proposal"  # the encoder proposes step by step
+    STEP_LIKELIHOOD: Final = "step-likelihood"  # the decoder emits step by step
     KL: Final = "kl"  # the posterior knows kl(prior) -> [B] for a prior of its own family
     FACTORIZED_PRIOR: Final = "factorized-prior"  # the prior is one factorised density: closed-form KL
     PROPER_WEIGHT: Final = "proper-weight"  # draws come with log_q that makes p(x, z) / q a proper weight

@@ -5,7 +5,8 @@ import time
 
 import psutil
 
-from vbench.execute.local import Executor, Job
+from vbench.execute.jobs import Job
+from vbench.execute.local import Executor
 
 
 class Seen:

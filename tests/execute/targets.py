@@ -166,3 +166,18 @@ def nested(report):
 
     with multiprocessing.get_context("spawn").Pool(1) as pool, contextlib.suppress(KeyboardInterrupt):
         return pool.apply(str, ("done",))
+
+
+def slow_once(report, folder):
+    """The first time, wait to be killed."""
+    first = not (Path(folder) / "marks").exists()
+    _mark(folder, os.getpid())
+    if first:
+        time.sleep(120)
+    return "done"
+
+
+def stays(report, folder):
+    _mark(folder, os.getpid())
+    report(1, 2)
+    time.sleep(120)

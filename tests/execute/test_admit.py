@@ -1,7 +1,8 @@
 """Jobs that another run has: they wait while others go before them, or have ended elsewhere."""
 
 from vbench.execute import local
-from vbench.execute.local import Executor, Job, Wait
+from vbench.execute.jobs import Job, Wait
+from vbench.execute.local import Executor
 
 
 def test_a_job_waits_its_turn_or_has_ended_elsewhere(tmp_path, monkeypatch):

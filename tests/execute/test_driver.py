@@ -25,7 +25,8 @@ DRIVER = """
     sys.path.insert(0, sys.argv[1])
     from pathlib import Path
     from vbench.execute import server
-    from vbench.execute.local import Executor, Job
+    from vbench.execute.jobs import Job
+    from vbench.execute.local import Executor
     server.PRELOAD = ("torch",)  # enough here, and quick
     folder = Path(sys.argv[2])
     print("script", flush=True)

@@ -12,7 +12,8 @@ import pytest
 
 from tests.execute.seen import gone
 from vbench.execute import running
-from vbench.execute.local import Executor, Job
+from vbench.execute.jobs import Job
+from vbench.execute.local import Executor
 from vbench.execute.logs import CappedLog
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups")

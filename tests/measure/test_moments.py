@@ -228,6 +228,7 @@ def coverage(model, estimator, batch, exact, trials, method, draws=100):
         assert found.method == method
         width = stats.t.ppf(0.975, found.draws - 1) * found.std_error["all"] / found.variance["all"]
         inside += abs(math.log(found.variance["all"] / exact)) < width
+    print(f"coverage {inside / trials:.3f} of {trials} intervals, method {method}")
     return inside / trials
 
 

@@ -17,7 +17,7 @@ from tests.reliability.harness import fault, folder_of, instead
 from tests.reliability.small import same_numbers, small
 from vbench import claims
 from vbench.claims import BEAT, EXPIRY, Claims, Owner
-from vbench.execute.local import Event
+from vbench.execute.jobs import Event
 from vbench.records import Store
 from vbench.study import run
 

@@ -6,7 +6,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from vbench.execute.local import Event
+from vbench.execute.jobs import Event
 from vbench.report.progress import RunProgress
 
 

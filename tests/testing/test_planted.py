@@ -6,6 +6,7 @@ import pytest
 
 from tests.testing.planted import PLANTED
 from tests.testing.planted_parts import PLANTED_PARTS
+from tests.testing.planted_steps import Filter
 from vbench.testing import Verdict, checks
 from vbench.testing.verdict import run_check
 
@@ -31,6 +32,12 @@ def test_the_page_on_the_judge_lists_them_all() -> None:
         assert f"| {planted.__name__} | {planted.__doc__} | {', '.join(f'`{name}`' for name in names)} |" in page
     for kind, _, how, name in PLANTED_PARTS:
         assert f"| {kind} | {how} | `{name}` |" in page
+
+
+def test_the_particle_filter_that_bugs_are_planted_in_passes() -> None:
+    found = [run_check(check) for check in checks("estimator", Filter)]
+    assert {result.verdict for result in found} == {Verdict.PASS}, found
+    assert {"exact[chain,k=1]:prior", "exact[chain,k=2]:encoder"} <= {result.name for result in found}
 
 
 @pytest.mark.parametrize(

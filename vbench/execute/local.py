@@ -4,66 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import heapq
 import math
 import pickle
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from graphlib import TopologicalSorter
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 from vbench.execute import child, server
 from vbench.execute.child import Ending, Setting
+from vbench.execute.jobs import Admit, Event, Job, JobQueue, Lost, OnEvent, Runner
 from vbench.execute.running import Running, launch
 
-__all__ = ["Event", "Executor", "Job", "Wait"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One call of the target.
-
-    Attributes:
-        key: names the job, and its log file.
-        payload: plain data that can be pickled.
-        after: keys of jobs that must have ended, however, before this one starts.
-    """
-
-    key: str
-    payload: Any
-    after: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Event:
-    """A job has started, gone on or ended, or must wait; ``status`` and ``seconds`` belong to the end."""
-
-    kind: Literal["started", "progress", "ended", "waiting"]
-    key: str
-    step: int = 0
-    steps: int = 0
-    status: str = ""
-    reason: str = ""
-    seconds: float = 0.0
-
-
-OnEvent = Callable[[Event], None]
-Lost = Callable[[Job, str, str], None]
-Admit = Callable[[Job], "Job | Wait | str"]
-_AGAIN = 1.0  # seconds until a job that must wait asks again
-
-
-@dataclass(frozen=True)
-class Wait:
-    """A job cannot start yet; ``reason`` is for people."""
-
-    reason: str
+__all__ = ["Executor"]
 
 
 class Executor:
@@ -117,7 +74,7 @@ class Executor:
                 second Ctrl-C kills and raises at once. SIGTERM is treated the same, then delivered.
             ValueError: two jobs with one key, or jobs that wait for each other.
         """
-        queue = _Queue(jobs)
+        queue = JobQueue(jobs)
         if not self.workers:
             _Inline(self, queue, on_event, lost, admit).run()
             return
@@ -132,68 +89,12 @@ class Executor:
                 raise KeyboardInterrupt
 
 
-class _Queue:
-    """Jobs in their order, each when those before it have ended."""
+class _Runner(Runner):
+    """What running jobs here or in processes has in common."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self._jobs = list(jobs)
-        self._places = {job.key: place for place, job in enumerate(jobs)}
-        if len(self._places) < len(self._jobs):
-            raise ValueError("two jobs have the same key")
-        places = self._places
-        self._graph = TopologicalSorter({j.key: [k for k in j.after if k in places] for j in jobs})
-        self._graph.prepare()
-        self._ready: list[int] = []
-        self._later: list[tuple[float, int]] = []
-
-    @property
-    def again(self) -> float:
-        """Monotonic time at which a job that must wait is to be asked again; infinite where none is."""
-        return min(self._later)[0] if self._later else math.inf
-
-    def later(self, job: Job) -> None:
-        """Let a job wait, and others go before it."""
-        self._later.append((time.monotonic() + _AGAIN, self._places[job.key]))
-
-    def next(self) -> Job | None:
-        """The first job that may be asked now."""
-        now = time.monotonic()
-        for waiting in [item for item in self._later if item[0] <= now]:
-            self._later.remove(waiting)
-            heapq.heappush(self._ready, waiting[1])
-        for key in self._graph.get_ready():
-            heapq.heappush(self._ready, self._places[key])
-        return self._jobs[heapq.heappop(self._ready)] if self._ready else None
-
-    def done(self, job: Job) -> None:
-        self._graph.done(job.key)
-
-
-class _Runner:
-    """What running jobs here or in processes has in common: telling the caller."""
-
-    def __init__(self, executor: Executor, queue: _Queue, on_event: OnEvent, lost: Lost, admit: Admit) -> None:
+    def __init__(self, executor: Executor, queue: JobQueue, on_event: OnEvent, lost: Lost, admit: Admit) -> None:
+        super().__init__(queue, on_event, lost, admit)
         self._executor = executor
-        self._queue = queue
-        self._on_event = on_event
-        self._lost = lost
-        self._admit = admit
-        self._delayed: set[str] = set()
-
-    def _next(self) -> Job | None:
-        """The next job that may start now."""
-        while job := self._queue.next():
-            answer = self._admit(job)
-            if isinstance(answer, Job):
-                return answer
-            if isinstance(answer, str):
-                self._ended(job, Ending(answer, "by another run"), 0.0)
-                continue
-            self._queue.later(job)
-            if job.key not in self._delayed:
-                self._delayed.add(job.key)
-                self._on_event(Event("waiting", job.key, reason=answer.reason))
-        return None
 
     def _pack(self, job: Job) -> bytes | None:
         """The payload as it travels, or None: a job that cannot travel has failed."""
@@ -205,13 +106,6 @@ class _Runner:
             self._ended(job, Ending("failed", reason, told=False), 0.0)
             return None
 
-    def _ended(self, job: Job, ending: Ending, seconds: float) -> None:
-        self._queue.done(job)
-        status, reason = ending.status, ending.reason
-        if not ending.told:
-            self._lost(job, status, reason)
-        self._on_event(Event("ended", job.key, status=status, reason=reason, seconds=seconds))
-
 
 class _Inline(_Runner):
     """Runs the jobs in this process, where a debugger can follow them."""
@@ -222,11 +116,11 @@ class _Inline(_Runner):
         threads = torch.get_num_threads()
         torch.set_num_threads(self._executor.threads)
         try:
-            while (job := self._next()) or self._queue.again < math.inf:
+            while (job := self._next()) or self._jobs.again < math.inf:
                 if job:
                     self._run(job)
                 else:
-                    time.sleep(max(0.0, self._queue.again - time.monotonic()))
+                    time.sleep(max(0.0, self._jobs.again - time.monotonic()))
         finally:
             torch.set_num_threads(threads)
 
@@ -249,7 +143,7 @@ class _Inline(_Runner):
 class _Supervisor(_Runner):
     """Starts jobs, waits for whatever happens next, and sees every one of them to its end."""
 
-    def __init__(self, executor: Executor, queue: _Queue, on_event: OnEvent, lost: Lost, admit: Admit) -> None:
+    def __init__(self, executor: Executor, queue: JobQueue, on_event: OnEvent, lost: Lost, admit: Admit) -> None:
         super().__init__(executor, queue, on_event, lost, admit)
         self.stopped = 0
         self._waiting = False
@@ -297,7 +191,7 @@ class _Supervisor(_Runner):
             payload = self._pack(job)
             if payload is not None:
                 self._launch(job, payload)
-        return bool(self._running) or (self._queue.again < math.inf and not self.stopped)
+        return bool(self._running) or (self._jobs.again < math.inf and not self.stopped)
 
     def _launch(self, job: Job, payload: bytes) -> None:
         ex = self._executor
@@ -322,7 +216,7 @@ class _Supervisor(_Runner):
                 happenings[running.output] = running.drain
         soonest = min((running.deadline for running in self._running), default=math.inf)
         room = len(self._running) < self._executor.workers and not self.stopped
-        left = min(soonest, self._queue.again if room else math.inf) - time.monotonic()
+        left = min(soonest, self._jobs.again if room else math.inf) - time.monotonic()
         for happening in wait(list(happenings), max(0.0, min(left, 3600.0))):
             happenings[happening]()
         for running in self._running:

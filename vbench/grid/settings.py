@@ -128,10 +128,15 @@ class Gradients(_Settings):
 
 
 class LogLikelihood(_Settings):
-    """How held-out log-likelihood is estimated."""
+    """How held-out log-likelihood is estimated.
 
-    method: Literal["iwae"] = "iwae"
-    k: Annotated[int, Ge(1), "importance samples per datum"] = 500
+    Attributes:
+        method: importance sampling, or an estimator whose lower bound is the estimate, written out in full.
+        k: of either.
+    """
+
+    method: Annotated[str, "iwae, or an estimator whose bound of k samples is taken"] = "iwae"
+    k: Annotated[int, Ge(1), "samples per datum"] = 500
 
 
 class InferenceGap(_Settings):
@@ -250,6 +255,8 @@ def read_measure(
             if model is Gradients:
                 values |= _read_target(values, inner, catalogue, f"{path}.{name}", problems)
                 values |= _read_shared(values, inner, catalogue, f"{path}.{name}", problems, given.get("every"), common)
+            if model is LogLikelihood:
+                _check_method(values, inner, catalogue, f"{path}.{name}", problems)
             given[name] = model(**values)
     return Measure(**given)
 
@@ -282,6 +289,18 @@ def _each_reference(node: Node) -> list[Node]:
         return [node]
     alone = [replace(gradients, value={**gradients.value, "reference": item}) for item in references.value]
     return [replace(node, value={**node.value, "gradients": one}) for one in alone]
+
+
+def _check_method(values: dict[str, Any], node: Node, catalogue: Catalogue, path: str, problems: Problems) -> None:
+    """Write the estimator out in full, at the k that is asked for."""
+    if values.get("method", "iwae") == "iwae":
+        return
+    place = node.value["method"].place
+    for found in read_choices(Node(values["method"], place), "estimator", catalogue, f"{path}.method", problems)[:1]:
+        if "k" not in found.parameters:
+            problems.add(place, f"{path}.method", f"{found.name} has no k")
+        k = values.get("k", LogLikelihood.model_fields["k"].default)
+        values["method"] = replace(found, parameters={**found.parameters, "k": k}).full
 
 
 def _read_shared(

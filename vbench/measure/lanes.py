@@ -74,7 +74,9 @@ class Lanes:
 
         def surrogate(lane: Tensor, x: Any, index: Any, mask: Tensor | None, own: dict[str, Tensor]) -> Tensor:
             tape.lane = lane
-            live = rebuilt(self._system, lambda t: own[places[id(t)]] if id(t) in places else t)
+            live = self._system
+            if own:
+                live = rebuilt(live, lambda t: own[places[id(t)]] if id(t) in places else t)
             alone = batch._replace(x=x[None], index=index[None], mask=None if mask is None else mask[None])
             value: Tensor = live(alone, rng(lane))
             return value

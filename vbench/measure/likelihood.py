@@ -12,9 +12,10 @@ from vbench.measure.accumulate import WeightSums
 from vbench.measure.measurement import Measurement, mean_over_data
 from vbench.measure.sampling import draw_in_chunks
 from vbench.model import Model
-from vbench.types import Batch
+from vbench.rng import Rng, derive
+from vbench.types import Batch, Estimator
 
-__all__ = ["log_likelihood", "log_likelihoods"]
+__all__ = ["bound_likelihood", "log_likelihood", "log_likelihoods"]
 
 
 def log_likelihoods(
@@ -85,3 +86,22 @@ def log_likelihood(
         Measurement("log_likelihood_mc_error", "all", math.sqrt(spread) / n, None, n, "nats"),
         mean_over_data("ess", "encoder", ess, "1"),
     ]
+
+
+def bound_likelihood(model: Model, estimator: Estimator, batches: Iterable[Batch], *, key: int) -> list[Measurement]:
+    """``log_likelihood`` by an estimator's lower bound, one evaluation of each datum; nats.
+
+    Args:
+        model: one that offers what the estimator needs.
+        estimator: whose ``bound`` is a lower bound (a particle filter, where there are many steps).
+        batches: data.
+        key: the samples of batch b are a function of (key, b).
+    """
+    values = []
+    with torch.no_grad():
+        for number, batch in enumerate(batches):
+            rng = Rng(derive("likelihood", key, number), batch.x.device)
+            values.append(estimator(model, batch, rng).value.double().cpu())
+    if not values:
+        raise ValueError("log likelihood needs at least one batch")
+    return [mean_over_data("log_likelihood", "all", torch.cat(values), "nats")]

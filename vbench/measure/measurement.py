@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
+import torch
 from torch import Tensor
 
-from vbench.types import Trait
+from vbench.steps import sequences
+from vbench.types import Batch, Trait
 
-__all__ = ["MEASURES", "Measurement", "mean_over_data"]
+__all__ = ["MEASURES", "Measurement", "mean_over_data", "per_step"]
 
 
 class Measurement(NamedTuple):
@@ -52,3 +54,29 @@ def mean_over_data(metric: str, part: str, values: Tensor, unit: str) -> Measure
     n = len(values)
     error = float(values.std()) / math.sqrt(n) if n > 1 else None
     return Measurement(metric, part, float(values.mean()), error, n, unit)
+
+
+def per_step(found: Iterable[Measurement], batches: Iterable[Batch]) -> list[Measurement]:
+    """What is in nats per datum, of sequences, once more in nats per time step: ``elbo_per_step`` and its like.
+
+    The total over all data divided by all their steps, as papers on sequences have it. The error takes lengths as
+    given.
+    """
+    lengths = torch.cat([_lengths(batch) for batch in batches])
+    mean = float(lengths.double().mean())
+    return [
+        m._replace(
+            metric=f"{m.metric}_per_step",
+            value=m.value / mean,
+            std_error=None if m.std_error is None else m.std_error / mean,
+            unit="nats per step",
+        )
+        for m in found
+        if m.unit == "nats" and m.metric != "mutual_information"
+    ]
+
+
+def _lengths(batch: Batch) -> Tensor:
+    """Steps of each datum, ``[B]``."""
+    data = sequences(batch.x, batch.mask)
+    return torch.full((len(batch.x),), data.steps) if data.alive is None else data.alive.sum(1).cpu()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch._C._functorch import _add_batch_dim, maybe_get_level, peek_interpreter_stack
+from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
 
 from vbench.rng import Rng, derive
 
@@ -63,9 +65,9 @@ def latin(key: int, half: int, kind: str, shape: Sequence[int], dtype: torch.dty
     generator = torch.Generator(device=device).manual_seed(key)
     orders = _orders(half).to(device, dtype)
     chosen = (torch.rand(2 * math.prod(shape), generator=generator, device=device) * orders.shape[1]).long()
-    strata = orders.index_select(1, chosen).reshape(half, 2, *shape)
-    u = torch.rand(half, 2, *shape, generator=generator, dtype=dtype, device=device).add_(strata).div_(half)
-    u = u.transpose(0, 1).reshape(2 * half, *shape)
+    strata = orders.index_select(1, chosen).view(half, 2, -1).transpose(0, 1)
+    u = torch.rand(2, half, math.prod(shape), generator=generator, dtype=dtype, device=device)
+    u = u.add_(strata).div_(half).view(2 * half, *shape)
     edge = torch.finfo(dtype).eps / 2
     return u if kind == "uniform" else torch.special.ndtri(u.clamp_(edge, 1 - edge))
 
@@ -94,8 +96,13 @@ class DatumRng(Rng):
             each = [latin(derive(key, count), self._half, kind, shape, form, self.device) for key in self._keys]
             return torch.cat(each)
 
-        dealt: Tensor = _Dealt.apply(self._lane, make)  # type: ignore[no-untyped-call]
-        return dealt
+        level = maybe_get_level(self._lane)
+        if peek_interpreter_stack().level() != level:
+            return cast(Tensor, _Dealt.apply(self._lane, make))  # type: ignore[no-untyped-call]
+        # the same by hand: a Function that is told of transforms costs a millisecond a call
+        with temporarily_pop_interpreter_stack():
+            numbers = make()
+        return _add_batch_dim(numbers, 0, level)
 
     def spawn(self) -> Rng:
         """An independent generator for every lane."""

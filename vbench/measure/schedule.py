@@ -6,22 +6,22 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from vbench.assemble import Built, build_choices
+from vbench.assemble import Built, build_choices, build_estimator
 from vbench.batches import Order, TrainingBatches, fixed_batches
-from vbench.grid import Cell, Gradients, parse_choice
+from vbench.grid import Cell, Gradients, LogLikelihood, Measure, parse_choice
 from vbench.measure.diagnostics import DIAGNOSTICS, diagnose
 from vbench.measure.free import NoFreePosteriorError, free_model
 from vbench.measure.gaps import inference_gap
 from vbench.measure.gradient_metrics import gradient_measurements
 from vbench.measure.gradients import adapt
-from vbench.measure.likelihood import log_likelihood
-from vbench.measure.measurement import MEASURES, Measurement
+from vbench.measure.likelihood import bound_likelihood, log_likelihood
+from vbench.measure.measurement import MEASURES, Measurement, per_step
 from vbench.measure.refit import refitted
 from vbench.measure.truth import Truth, UnknownTargetError, bound_truth, evidence_truth, mean_truth
 from vbench.records import Row
 from vbench.registry import load_registry
 from vbench.rng import derive
-from vbench.types import Batch, Incompatible, Refittable
+from vbench.types import Batch, Estimator, Incompatible, Refittable, Trait
 
 __all__ = ["evaluate", "measure_gradients", "missing"]
 
@@ -29,14 +29,33 @@ _LAST_ONLY = frozenset({"active_units", "mutual_information"})  # dear, and of t
 _BATCH = 500  # fixed: what is drawn for a datum must not depend on the memory at hand
 
 
-def missing(built: Built) -> dict[str, str]:
+def missing(built: Built, settings: Measure) -> dict[str, str]:
     """Measures that these parts do not allow, with what is lacking."""
     offers = built.offers
-    return {
+    without = {
         name: f"needs {' and '.join(sorted(needs - offers))}, which is not offered"
         for name, needs in MEASURES.items()
         if needs - offers
     }
+    try:
+        _ruler(built, settings.log_likelihood)
+    except Incompatible as error:
+        without["log_likelihood"] = str(error)
+    return without
+
+
+def _ruler(built: Built, settings: LogLikelihood | None) -> Estimator | None:
+    """The estimator by whose bound all cells are measured; None for importance sampling.
+
+    Raises:
+        Incompatible: these parts do not allow it, or it has no lower bound.
+    """
+    if settings is None or settings.method == "iwae":
+        return None
+    estimator = build_estimator(settings.method, built)
+    if getattr(estimator.bound, "kind", "none") != "lower":
+        raise Incompatible(f"by {settings.method} is none: it has no lower bound")
+    return estimator
 
 
 def evaluate(built: Built, cell: Cell, step: int, *, last: bool, device: torch.device) -> list[Row]:
@@ -46,7 +65,7 @@ def evaluate(built: Built, cell: Cell, step: int, *, last: bool, device: torch.d
 
     All cells and seeds of a dataset are measured on the same bits with the same noise.
     """
-    without = missing(built)
+    without = missing(built, cell.measure)
     measures = {name for name in DIAGNOSTICS if name not in without and (last or name not in _LAST_ONLY)}
     settings, rows = cell.measure, []
     for split in ("valid", "test") if last else ("valid",):
@@ -64,10 +83,16 @@ def evaluate(built: Built, cell: Cell, step: int, *, last: bool, device: torch.d
             model, found = refitted(model, built.estimator, batches(), key=key)
         found += diagnose(model, built.estimator, batches(), samples=settings.samples, key=key, measures=measures)
         if last and settings.log_likelihood and "log_likelihood" not in without:
-            found += log_likelihood(model, batches(), k=settings.log_likelihood.k, key=key)
+            ruler = _ruler(built, settings.log_likelihood)
+            if ruler is None:
+                found += log_likelihood(model, batches(), k=settings.log_likelihood.k, key=key)
+            else:
+                found += bound_likelihood(model, ruler.to(device), batches(), key=key)
         if last and settings.inference_gap and "inference_gap" not in without:
             first = batches(limit=settings.inference_gap.data)
             found += inference_gap(model, first, **settings.inference_gap.model_dump(exclude={"data"}), key=key)
+        if Trait.STEPS in built.offers:
+            found += per_step(found, batches())
         rows += [Row(step, split, *measurement) for measurement in found]
     return rows
 

@@ -31,6 +31,7 @@ _SCALES: Final = {
     "gradient_bias": Scale(draws=True),
     "gradient_norm": Scale(ratio=True, draws=True, one_estimand=True),
     "bound": Scale(one_estimand=True),
+    "bound_per_step": Scale(one_estimand=True),
     "gradient_relative_variance": Scale(ratio=True, draws=True),
     "gradient_snr": Scale(ratio=True, draws=True),
     "gradient_mse": Scale(ratio=True, draws=True),

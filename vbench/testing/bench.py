@@ -52,7 +52,7 @@ class Bench:
 
     def batch(self, size: int = 5) -> Batch:
         """Data of the case's kind; five of them, where nothing else is five but the data's width."""
-        return models.batch(real=self.case.name == "linear-gaussian", size=size) if self.case.rows else self.case.batch
+        return self.case.sized(size) if self.case.sized and self.case.rows else self.case.batch
 
 
 def _task(case: Case) -> dict[str, Any]:

@@ -9,14 +9,15 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
+from vbench.bounds import Filtering
 from vbench.model import Model
-from vbench.oracles import conjugate, enumeration, quadrature
+from vbench.oracles import conjugate, enumeration, quadrature, state_space
 from vbench.oracles.common import gradient
-from vbench.testing import models
+from vbench.testing import chains, models
 from vbench.testing.replicates import by_part
 from vbench.types import Batch, Bound, Encoder, Objective, Parts, Target, Trait
 
-__all__ = ["CASES", "Case", "Truth", "offers", "serving"]
+__all__ = ["CASES", "SEQUENCES", "Case", "Truth", "offers", "serving"]
 
 
 class Truth(NamedTuple):
@@ -39,6 +40,7 @@ class Case:
         batch: the data.
         rows: whether the model's parameters have rows (see :mod:`vbench.testing.models`).
         rarest: probability of the rarest outcome that an expectation rests on.
+        sized: as many data of the same kind as are asked for; None where ``batch`` has to do.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Case:
     batch: Batch
     rows: bool = True
     rarest: float = 0.5
+    sized: Callable[[int], Batch] | None = None
 
     def truth(self, bound: Bound | Objective, k: int, target: Target | Parts | None = None) -> Truth:
         """Exact answers of this case; where parts have bounds of their own, each part's gradient is its bound's.
@@ -86,6 +89,19 @@ def _conjugate(model: Model, batch: Batch, bound: Bound | Objective, k: int, tar
     return Truth(value.detach(), by_part(gradient(value, model)), conjugate.log_evidence(model, batch).detach())
 
 
+def _particles(model: Model, batch: Batch, bound: Bound | Objective, k: int, target: Target | None) -> Truth:
+    if target or isinstance(bound, Objective):
+        raise ValueError("nothing but bounds is enumerated on sequences")
+    if isinstance(bound, Filtering):
+        particles = state_space.Particles(k, bound.schedule, bound.scheme, bound.threshold)
+    else:
+        particles = state_space.Particles(1 if bound.linear else k, "never")
+    histories = chains.histories(model, batch)
+    value = state_space.bound_value(histories, particles)
+    evidence = state_space.mean_estimate(histories, state_space.Particles(1, "never")).detach()
+    return Truth(value.detach(), by_part(gradient(value, model)), evidence)
+
+
 def _rarest(model: Model, batch: Batch) -> float:
     """The smallest probability of an outcome of one latent variable, over variables and data."""
     q: Any = model.posterior(batch)
@@ -94,15 +110,28 @@ def _rarest(model: Model, batch: Batch) -> float:
 
 
 def _discrete(name: str, make: Callable[[], Model]) -> Case:
-    return Case(name, make, _enumerated, models.batch(), rarest=_rarest(make(), models.batch()))
+    rarest = _rarest(make(), models.batch())
+    return Case(name, make, _enumerated, models.batch(), rarest=rarest, sized=_plain)
+
+
+def _plain(size: int) -> Batch:
+    return models.batch(size=size)
+
+
+def _real(size: int) -> Batch:
+    return models.batch(real=True, size=size)
 
 
 CASES: Final = (
     _discrete("binary", models.binary),
     _discrete("categorical", models.categorical),
-    Case("linear-gaussian", models.linear_gaussian, _conjugate, models.batch(real=True)),
-    Case("line", models.line, _settled, models.batch()),
-    Case("pseudo", models.pseudo, _settled, models.batch()),
+    Case("linear-gaussian", models.linear_gaussian, _conjugate, models.batch(real=True), sized=_real),
+    Case("line", models.line, _settled, models.batch(), sized=_plain),
+    Case("pseudo", models.pseudo, _settled, models.batch(), sized=_plain),
+)
+# asked where no plain model serves; bounds of whole trajectories are enumerated there too
+SEQUENCES: Final = (
+    Case("chain", chains.chain, _particles, chains.chain_batch(), rarest=0.4, sized=chains.chain_batch),
 )
 STRESS: Final = _discrete("stress", models.stress)
 

@@ -82,7 +82,7 @@ def _draws(bench: Bench) -> Outcome:
     if not bench.case.rows:
         return Outcome(Verdict.INCONCLUSIVE, "asked on models with rows only")
     twice = bench.batch(2)
-    twice = twice._replace(x=twice.x[:1].expand(2, -1).contiguous())
+    twice = twice._replace(x=twice.x[:1].expand_as(twice.x).contiguous())
     wide, data = expanded(bench.model(), twice, 1)
     parameters, one = call(wide, estimator, data)
     try:
@@ -129,10 +129,16 @@ class _Exact(Encoder):
         """q(z | x), bare."""
         return _bare(self.inner(batch, model), self.own)
 
+    def __getattr__(self, name: str) -> Any:
+        if name in ("context", "propose") and Trait.STEP_PROPOSAL in self.own:
+            return getattr(self.inner, name)
+        return super().__getattr__(name)
+
 
 def _bare(q: Any, needs: frozenset[str]) -> Any:
     blocked = {name for name, traits in NEEDS_OF_ATTRIBUTE.items() if not traits & needs}
-    shift = 0.3 * q.mean.flatten(1).sum(1)  # an unknown constant that depends on the parameters
+    centre = q.mean if hasattr(q, "mean") else q.draw(Rng(0), 1).z[0]
+    shift = 0.3 * centre.flatten(1).sum(1)  # an unknown constant that depends on the parameters
     normalized = Trait.NORMALIZED in needs
 
     def draw(rng: Rng, k: int) -> Draw:

@@ -11,7 +11,7 @@ from torch import Tensor
 from vbench.model import Model
 from vbench.rng import Rng
 from vbench.testing.densities import DRAWS, Grid, features, follows, grid, in_chunks, mean_is, normalised, same
-from vbench.testing.partners import batch_of, data_spaces, model_of, randomize, source_check, task
+from vbench.testing.partners import batch_of, data_spaces, model_of, randomize, source_check, task, unrolls
 from vbench.testing.subject import Subject
 from vbench.testing.verdict import Check, Outcome, Verdict
 from vbench.types import Batch, Encoder, Space, Trait
@@ -34,7 +34,11 @@ def encoder_checks(subject: Subject) -> Iterator[Check]:
     needs = declared if isinstance(declared, frozenset) else frozenset()
     x = data_spaces(needs)[0] if data_spaces(needs) else Space((4,), "binary")
     small: dict[str, Any] = {"classes": 3} if subject.has("classes") else {}
-    for latent in (1, 2) if subject.has("latent") else (0,):
+    sizes: tuple[int, ...] = (1, 2) if subject.has("latent") else (0,)
+    if unrolls(subject):  # two steps of one latent each, and small nets: two real latents are a grid of many points
+        x, sizes = Space((2, 2), x.support), sizes[:1]
+        small |= {name: size for name, size in (("hidden", (6,)), ("memory", 3)) if subject.has(name)}
+    for latent in sizes:
         given = small | ({"latent": latent} if latent else {})
         encoder = randomize(subject.build(task(x), **given))
         if type(encoder).forward is Encoder.forward:

@@ -28,6 +28,7 @@ class Grid(NamedTuple):
 
     points: Tensor
     log_weight: Tensor
+    log_steps: Tensor  # the same by variable, [S, *event]
 
 
 def grid(space: Space) -> Grid:
@@ -38,7 +39,7 @@ def grid(space: Space) -> Grid:
     """
     if space.support in ("binary", "categorical"):
         points = states(space, 1 << 17)
-        return Grid(points, torch.zeros(len(points), dtype=torch.float64))
+        return Grid(points, torch.zeros(len(points), dtype=torch.float64), torch.zeros_like(points))
     if space.support == "unit":
         raise ValueError("no rule for data between zero and one")
     if space.size > 2:
@@ -47,8 +48,8 @@ def grid(space: Space) -> Grid:
     u = (torch.arange(count, dtype=torch.float64) + 0.5) / count * math.pi - math.pi / 2
     z, log_step = 2 * u.tan(), (2 * math.pi / count / u.cos().square()).log()
     points = torch.cartesian_prod(*[z] * space.size).reshape(-1, *space.shape)
-    steps = torch.cartesian_prod(*[log_step] * space.size).reshape(len(points), -1).sum(1)
-    return Grid(points, steps)
+    steps = torch.cartesian_prod(*[log_step] * space.size).reshape(points.shape)
+    return Grid(points, steps.flatten(1).sum(1), steps)
 
 
 def normalised(log_mass: Tensor) -> Outcome:

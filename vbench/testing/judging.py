@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from vbench.catalogue import Kind
-from vbench.testing.bench import Unservable, benches
-from vbench.testing.cases import CASES, Case
+from vbench.testing.bench import Bench, Unservable, benches
+from vbench.testing.cases import CASES, SEQUENCES, Case
 from vbench.testing.checks_claims import claim_checks, statement_checks
 from vbench.testing.checks_contract import contract_checks
 from vbench.testing.checks_dataset import dataset_checks
@@ -74,7 +74,7 @@ def checks_of(judged: Subject, cases: tuple[Case, ...] = (), seed: int = 0) -> I
 
 def _estimator_checks(judged: Subject, cases: tuple[Case, ...], seed: int) -> Iterator[Check]:
     try:
-        found = benches(judged, cases)
+        found = _benches(judged, cases)
     except Unservable as unservable:
         yield Check("models", lambda text=str(unservable): Outcome(Verdict.INCONCLUSIVE, text))  # type: ignore[misc]
         return
@@ -90,6 +90,13 @@ def _estimator_checks(judged: Subject, cases: tuple[Case, ...], seed: int) -> It
     yield from outcome_checks(found[0])
     for bench in found:
         yield from exact_checks(bench, seed)
+
+
+def _benches(judged: Subject, cases: tuple[Case, ...]) -> list[Bench]:
+    try:
+        return benches(judged, cases)
+    except Unservable:
+        return benches(judged, SEQUENCES)
 
 
 def _raise(error: Exception) -> Outcome:

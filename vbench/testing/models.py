@@ -17,7 +17,10 @@ from vbench.families import Bernoulli, Categorical, DiagonalNormal
 from vbench.model import Model, rebuilt
 from vbench.types import Batch, Decoder, Encoder, Prior, Space, Trait
 
-__all__ = ["MEAN", "X", "batch", "binary", "categorical", "expanded", "line", "linear_gaussian", "pseudo", "stress"]
+__all__ = [
+    *("MEAN", "X", "Affine", "batch", "binary", "categorical", "expanded", "line", "linear_gaussian", "pseudo"),
+    *("randomized", "rows", "stress"),
+]
 
 X = Space((5,), "binary")
 REAL = Space((5,))
@@ -28,12 +31,12 @@ _DISCRETE = frozenset(
 _GAUSSIAN = frozenset({Trait.PATHWISE, Trait.DENSITY, Trait.NORMALIZED, Trait.LOC_SCALE, Trait.AMORTIZED, Trait.KL})
 
 
-def _rows(parameter: Tensor, batch: Batch | None) -> Tensor:
+def rows(parameter: Tensor, batch: Batch | None) -> Tensor:
     """The parameter's row of each datum; one row serves all."""
     return parameter if batch is None or len(parameter) == 1 else parameter[batch.index]
 
 
-class _Affine(nn.Module):
+class Affine(nn.Module):
     """``[..., N, inputs] -> [..., N, outputs]`` with a row of weights for each of N."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -43,7 +46,7 @@ class _Affine(nn.Module):
 
     def forward(self, v: Tensor, batch: Batch | None) -> Tensor:
         # a sum, not a batched product: the same last bits under vmap and alone
-        return (v[..., None, :] * _rows(self.weight, batch)).sum(-1) + _rows(self.bias, batch)
+        return (v[..., None, :] * rows(self.weight, batch)).sum(-1) + rows(self.bias, batch)
 
 
 class AffineEncoder(Encoder):
@@ -53,7 +56,7 @@ class AffineEncoder(Encoder):
         super().__init__()
         self.z = z
         self.offers = _GAUSSIAN if z.support == "real" else _DISCRETE
-        self.net = _Affine(x.size, z.size * (2 if z.support == "real" else 1))
+        self.net = Affine(x.size, z.size * (2 if z.support == "real" else 1))
 
     def forward(self, batch: Batch, model: Any) -> Any:
         """q(z | x)."""
@@ -69,7 +72,7 @@ class AffineDecoder(Decoder):
 
     def __init__(self, x: Space, z: Space) -> None:
         super().__init__()
-        self.net = _Affine(z.size, x.size)
+        self.net = Affine(z.size, x.size)
         self.log_scale = nn.Parameter(torch.zeros(1, x.size)) if x.support == "real" else None
 
     def forward(self, z: Tensor, batch: Batch | None, model: Any) -> Any:
@@ -77,7 +80,7 @@ class AffineDecoder(Decoder):
         raw = self.net(z.flatten(2), batch)
         if self.log_scale is None:
             return Bernoulli(raw)
-        return DiagonalNormal(raw, _rows(self.log_scale, batch).exp().expand_as(raw))
+        return DiagonalNormal(raw, rows(self.log_scale, batch).exp().expand_as(raw))
 
 
 class FactorizedPrior(Prior):
@@ -93,9 +96,9 @@ class FactorizedPrior(Prior):
 
     def forward(self, batch: Batch | None, model: Any) -> Any:
         """p(z)."""
-        raw = _rows(self.raw, batch)
+        raw = rows(self.raw, batch)
         if self.log_scale is not None:
-            return DiagonalNormal(raw, _rows(self.log_scale, batch).exp())
+            return DiagonalNormal(raw, rows(self.log_scale, batch).exp())
         return Bernoulli(raw) if self.support == "binary" else Categorical(raw)
 
 
@@ -108,12 +111,12 @@ class PseudoPrior(Prior):
 
     def forward(self, batch: Batch | None, model: Any) -> Any:
         """p(z) = q(z | u)."""
-        u = _rows(self.input, batch)
+        u = rows(self.input, batch)
         index = batch.index if batch is not None else torch.arange(len(u))
         return model.posterior(Batch(u, index))
 
 
-def _randomized(model: Model, seed: int, size: float) -> Model:
+def randomized(model: Model, seed: int, size: float) -> Model:
     generator = torch.Generator().manual_seed(seed)
     model.double()
     with torch.no_grad():
@@ -124,7 +127,7 @@ def _randomized(model: Model, seed: int, size: float) -> Model:
 
 def _model(x: Space, z: Space, prior: Prior | None, seed: int, size: float = 0.5) -> Model:
     model = Model(AffineEncoder(x, z), AffineDecoder(x, z), prior or FactorizedPrior(z))
-    return _randomized(model, seed, size)
+    return randomized(model, seed, size)
 
 
 def binary() -> Model:
@@ -181,4 +184,5 @@ def expanded(model: Model, batch: Batch, times: int) -> tuple[Model, Batch]:
     size = len(batch.x) * times
     model = rebuilt(model, lambda t: t.detach().expand(size, *t.shape[1:]).contiguous().requires_grad_())
     repeats = (times, *[1] * (batch.x.dim() - 1))
-    return model, batch._replace(x=batch.x.repeat(repeats), index=torch.arange(size))
+    mask = None if batch.mask is None else batch.mask.repeat(repeats)
+    return model, batch._replace(x=batch.x.repeat(repeats), index=torch.arange(size), mask=mask)

@@ -9,14 +9,16 @@ from torch import Tensor
 
 from vbench.families import Bernoulli, DiagonalNormal
 from vbench.model import Model
+from vbench.testing.chains import ChainDecoder, ChainEncoder, ChainPrior
 from vbench.testing.models import AffineDecoder, AffineEncoder, FactorizedPrior
 from vbench.testing.subject import Subject
 from vbench.testing.verdict import Check, Outcome, Verdict
 from vbench.types import Batch, Space, Trait
 
-__all__ = ["LATENTS", "data_spaces", "latents", "model_of", "randomize", "source_check", "task"]
+__all__ = ["LATENTS", "data_spaces", "latents", "model_of", "randomize", "source_check", "task", "unrolls"]
 
 LATENTS: Final = (Space((1,)), Space((2,)), Space((3,), "binary"), Space((2, 3), "categorical"))
+SEQUENCES: Final = (Space((2, 1)),)  # latents [T, D]
 
 
 def task(x: Space, z: Space | None = None) -> dict[str, Any]:
@@ -47,7 +49,13 @@ def randomize(part: Any, size: float = 0.2) -> Any:
 
 
 def model_of(x: Space, z: Space, encoder: Any = None, decoder: Any = None, prior: Any = None) -> Model:
-    """A model with plain parts where none is given, float64."""
+    """A model with plain parts where none is given, float64; they unroll in time where one that is given does."""
+    if any(Trait.STEPS in part.needs | part.offers for part in (encoder, decoder, prior) if part is not None):
+        return Model(
+            encoder or randomize(ChainEncoder(x, z)),
+            decoder or randomize(ChainDecoder(x, z), 0.5),
+            prior or randomize(ChainPrior(x, z)),
+        ).double()
     flat = Space((x.size,), x.support)
     return Model(
         encoder or randomize(_FlatEncoder(flat, z)),
@@ -86,7 +94,9 @@ def latents(subject: Subject, x: Space) -> list[tuple[Space, Any]]:
     """
     found: list[tuple[Space, Any]] = []
     error: Exception | None = None
-    for z in LATENTS:
+    for z in LATENTS + SEQUENCES:
+        if z in SEQUENCES and not unrolls(subject):
+            continue
         try:
             part = subject.build(task(x, z))
         except Exception as raised:
@@ -100,14 +110,20 @@ def latents(subject: Subject, x: Space) -> list[tuple[Space, Any]]:
     return found
 
 
+def unrolls(subject: Subject) -> bool:
+    """Whether its class says that it works step by step."""
+    declared: list[Any] = [getattr(subject.factory, name, None) for name in ("needs", "offers")]
+    return any(isinstance(traits, frozenset) and Trait.STEPS in traits for traits in declared)
+
+
 def data_spaces(needs: frozenset[str]) -> list[Space]:
     """Small data for a part with these needs: every state of binary data and a line of real ones can be summed.
 
     A part that asks for no support serves real data, or should say what it needs.
     """
-    image = Trait.IMAGE in needs
-    binary = Space((3, 3) if image else (4,), "binary")
-    real = Space((1, 1) if image else (1,))
+    image, steps = Trait.IMAGE in needs, Trait.STEPS in needs
+    binary = Space((3, 3) if image else (2, 2) if steps else (4,), "binary")
+    real = Space((1, 1) if image else (2, 1) if steps else (1,))
     asked = {trait for trait in needs if trait.endswith("-data")}
     return [space for space in (real, binary) if asked <= {Trait.data(space.support)}][:1]
 
