@@ -310,6 +310,8 @@ def run(
     folder = Path(results) / grid.name
     workers = (os.cpu_count() or 1) if workers is None else workers
     workers = min(workers, 1) if exclusive else workers
+    if exclusive and scheduler:
+        raise GridError(["--exclusive: not with --scheduler, whose workers run cells side by side"])
     limits: dict[str, Any] = {"threads": threads, "timeout": timeout, "memory": memory, "log_folder": folder / "logs"}
     engine: Executor | DaskExecutor = (
         DaskExecutor(_TARGET, workers=workers, scheduler=scheduler, **limits)
