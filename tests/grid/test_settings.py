@@ -114,7 +114,6 @@ def test_sweep_is_crossed_and_named_in_the_order_of_the_fields():
         (Gradients, {"warmup": -1}),
         (Gradients, {"at": "here"}),
         (LogLikelihood, {"k": 0}),
-        (LogLikelihood, {"method": "ais"}),
         (Measure, {"inference_gap": {"steps": 0}}),
         (Measure, {"every": 0}),
         (Measure, {"samples": 0}),
