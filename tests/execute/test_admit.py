@@ -1,12 +1,12 @@
 """Jobs that another run has: they wait while others go before them, or have ended elsewhere."""
 
-from vbench.execute import local
+from vbench.execute import jobs as running
 from vbench.execute.jobs import Job, Wait
 from vbench.execute.local import Executor
 
 
 def test_a_job_waits_its_turn_or_has_ended_elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "_AGAIN", 0.01)
+    monkeypatch.setattr(running, "_AGAIN", 0.01)
     asked, events = [], []
 
     def admit(job):

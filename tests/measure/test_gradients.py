@@ -50,13 +50,13 @@ EXACT = [
 @pytest.mark.parametrize(("encoder", "f", "estimator", "exact", "signal"), EXACT)
 def test_variance_is_the_known_one(encoder, f, estimator, exact, signal):
     size = 5  # data with independent draws: the mean's variance is a fifth
-    moments = gradient_moments(expectation(encoder, f), estimator, zeros(size), draws=4000, chunk=200)
+    moments = gradient_moments(expectation(encoder, f), estimator, zeros(size), draws=8000, chunk=200)
     value, error = moments.variance["all"] * size, moments.std_error["all"] * size
     assert abs(value - exact) < 4 * error
     assert error < 0.1 * exact
     assert moments.variance == {"all": moments.variance["encoder"], "encoder": moments.variance["encoder"]}
     if signal is not None:  # d/dmu of E z^2 is 2 mu, d/dsigma 2 sigma: 4 + 4 in all
-        assert moments.mean_square["all"] == pytest.approx(8, abs=4 * 2 * 8**0.5 * (exact / size / 4000) ** 0.5)
+        assert moments.mean_square["all"] == pytest.approx(8, abs=4 * 2 * 8**0.5 * (exact / size / 8000) ** 0.5)
 
 
 def test_signal_to_noise_is_unbiased_where_there_is_no_signal():

@@ -121,9 +121,10 @@ def killed_owner(folder: Path, kills: int = 2) -> None:
         with subprocess.Popen([sys.executable, "-c", code, folder / str(number)], stdout=subprocess.PIPE) as process:
             assert process.stdout.readline() == b"None\n"
             mine = Claims(folder / str(number))
-            assert mine.take("key0").pid == process.pid
+            owner = mine.take("key0")
             process.kill()
             process.wait()
+        assert owner.pid == process.pid
         began = time.monotonic()
         assert mine.take("key0") is None
         assert time.monotonic() - began < EXPIRY / 9

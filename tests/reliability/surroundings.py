@@ -8,7 +8,7 @@ import json
 import re
 import sys
 import time
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -50,11 +50,10 @@ def chatter(folder: Path, size: int = 10**6) -> None:
         log.close()
         assert (folder / "log").read_bytes() == wanted, width
     limit = min(size // 10, 10 * 2**20)
-    log = CappedLog(folder / "long", limit)
-    for _ in range(size // 10_000):
-        log.write(b"y" * 9_999 + b"\n")
-        assert (folder / "long").stat().st_size <= limit
-    log.close()
+    with closing(CappedLog(folder / "long", limit)) as log:
+        for _ in range(size // 10_000):
+            log.write(b"y" * 9_999 + b"\n")
+            assert (folder / "long").stat().st_size <= limit
 
 
 def _batched(data: bytes, width: int):

@@ -10,6 +10,7 @@ from vbench_divergence.none import NoEncoder
 from vbench import Batch, Encoder, Incompatible, Model, Space, Trait, build
 from vbench.builtin.decoders.bernoulli import BernoulliDecoder
 from vbench.builtin.priors.standard_normal import StandardNormalPrior
+from vbench.grid import Measure
 from vbench.measure.diagnostics import diagnose
 from vbench.measure.schedule import missing
 from vbench.study import make_plan
@@ -47,8 +48,8 @@ def test_measures_of_a_posterior_are_skipped_where_there_is_none():
         dataset="digits", encoder="none[latent=3]", decoder="bernoulli", prior="standard-normal", estimator="mmd-net"
     )
     assert built.offers.isdisjoint({Trait.POSTERIOR, Trait.PROPER_WEIGHT, Trait.DENSITY, Trait.PATHWISE})
-    assert set(missing(built)) == {
-        *("elbo", "rate", "distortion", "active_units", "mutual_information", "log_likelihood"),
+    assert set(missing(built, Measure())) == {
+        *("elbo", "rate", "distortion", "active_units", "mutual_information", "log_likelihood", "inference_gap"),
     }
     batch = Batch((built.data.test[:20] > 127).float(), torch.arange(20))
     (bound,) = diagnose(built.model, built.estimator, [batch], samples=2, measures={"bound"})
@@ -57,7 +58,7 @@ def test_measures_of_a_posterior_are_skipped_where_there_is_none():
     other = build(
         dataset="digits", encoder="gaussian", decoder="bernoulli", prior="standard-normal", estimator="reparam"
     )
-    assert missing(other) == {}
+    assert missing(other, Measure()) == {}
     assert Trait.POSTERIOR in other.offers
 
 

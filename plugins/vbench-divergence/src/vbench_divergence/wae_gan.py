@@ -38,7 +38,7 @@ class Adversarial:
 
 
 class WAEGAN(Estimator):
-    r"""Wasserstein autoencoder with an adversary in latent space; the value is minus what the model minimises.
+    r"""Wasserstein autoencoder with an adversary in latent space; the value is minus the model's loss.
 
     .. math:: \text{model}: \min \frac1K \sum_k c(x, G(z_k)) - \lambda \log D(z_k), \qquad
        D: \max \frac1K \sum_k \log D(z'_k) + \log (1 - D(z_k)), \quad z_k \sim q(z | x), \; z'_k \sim p(z)

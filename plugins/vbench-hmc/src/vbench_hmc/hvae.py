@@ -19,7 +19,7 @@ Tempering = Literal["none", "fixed", "free"]
 
 
 class HVAE(Encoder):
-    r"""A Gaussian guess and one momentum, moved together by a deterministic and invertible map: no reverse model.
+    r"""A Gaussian guess and one momentum, moved by a deterministic, invertible map: no reverse model.
 
     :math:`z_0 \sim q(z_0 | x)`, :math:`v_0 \sim N(0, I / \beta_0)`; each of T steps is one leapfrog step under
     :math:`\log p(x, z)` and a cooling :math:`v \leftarrow v \sqrt{\beta_{t-1} / \beta_t}`, where

@@ -19,7 +19,7 @@ __all__ = ["HVI"]
 
 
 class HVI(Encoder):
-    r"""A Gaussian guess moved by Hamiltonian dynamics under the model itself, the momenta scored by a reverse model.
+    r"""A Gaussian guess moved by Hamiltonian dynamics, the momenta scored by a reverse model.
 
     From :math:`z_0 \sim q(z_0 | x)`, for T updates: draw :math:`v' \sim N(0, M)`, run L leapfrog steps
     :math:`(z_t, v_t) = \Phi(z_{t-1}, v'_t)` under :math:`\log p(x, z)`, and

@@ -38,7 +38,7 @@ def linear_gaussian_chain(
     noise: Annotated[float, Gt(0), "standard deviation of the data's noise"] = 0.5,
     seed: Annotated[int, Ge(0), "of the draw"] = 0,
 ) -> LinearGaussianSequences:
-    """Linear-Gaussian chain: sequences of x_t = C z_t + noise, z_t = A z_t-1 + noise, with the exact log evidence.
+    """Sequences of a linear-Gaussian chain, x_t = C z_t + noise, z_t = A z_t-1 + noise, exact evidence.
 
     A turns and shrinks (0.9 times a random rotation), entries of C are normal with variance 1 / latent, and the first
     latent and the noise of the others are standard normal. Lengths are uniform between half of ``steps`` and ``steps``.

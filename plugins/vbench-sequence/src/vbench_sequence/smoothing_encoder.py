@@ -16,7 +16,7 @@ __all__ = ["SmoothingEncoder"]
 
 
 class SmoothingEncoder(StepEncoder):
-    r"""Normal proposals from what the prior carries of the past and from the data of this and all later steps.
+    r"""Normal proposals from what the prior carries of the past and from this and all later data.
 
     A recurrent net runs backwards from each sequence's end, :math:`b_t = f(b_{t+1}, x_t)`, and
     :math:`q(z_t | z_{<t}, x) = N(\mu, \mathrm{diag}\, \sigma^2)(s_{t-1}, b_t)`. The exact posterior of a state space

@@ -16,7 +16,7 @@ __all__ = ["VRNNDecoder", "VRNNPrior"]
 
 
 class VRNNPrior(StepPrior):
-    r"""Normal latents given the output of a recurrent net that takes in every latent and every observation.
+    r"""Normal latents given the output of a recurrent net over all latents and observations before.
 
     :math:`h_t = f(h_{t-1}, \varphi_x(x_t), \varphi_z(z_t))`, :math:`p(z_t | z_{<t}, x_{<t}) = N(\mu, \mathrm{diag}\,
     \sigma^2)(h_{t-1})`. The net is an LSTM with as many outputs as a step has latents. Data are centred at the training
