@@ -102,6 +102,7 @@ def test_every_end_is_told_as_on_one_machine(cluster, tmp_path):
     assert "before the failure" in (tmp_path / "logs" / "raises.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_a_second_try_and_leaves_no_orphan(tmp_path):
     with scheduler(tmp_path) as (address, processes):
         told, killed = Told(tmp_path), []
@@ -142,6 +143,7 @@ def test_ctrl_c_ends_what_the_workers_run(cluster, tmp_path):
     assert gone(int((tmp_path / "marks").read_text().split()[0]))
 
 
+@pytest.mark.slow
 def test_a_cluster_that_cannot_serve_is_one_line(tmp_path):
     with pytest.raises(ClusterError, match=r"--scheduler tcp://127.0.0.1:1: "):
         Told(tmp_path).run([Job("a", ("ok",))], scheduler="tcp://127.0.0.1:1")
@@ -152,6 +154,7 @@ def test_a_cluster_that_cannot_serve_is_one_line(tmp_path):
         Told(tmp_path).run([Job("a", ("ok",))], scheduler=address)
 
 
+@pytest.mark.slow
 def test_a_cluster_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     assert Told(tmp_path).run([Job("a", ("ok",)), Job("b", ("ok", "diverged"))]).ends() == {
