@@ -1,4 +1,4 @@
-"""How often the judge is wrong, over many seeds: ``python -m pytest -m slow -rP tests/testing/test_rates.py``.
+"""How often the judge is wrong, over many seeds: ``python -m pytest -m slow -s tests/testing/test_rates.py``.
 
 Every figure of docs/judge.md is printed here.
 """
