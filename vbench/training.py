@@ -80,14 +80,15 @@ def train(
     watch.start()
     points.training = True
     for step in range(points.step, steps):
+        batch = batches[step]
         looped = settings.inner if step < settings.looped else None
         for inner in range(looped.steps if looped else 0):
-            batch = others[step * looped.steps + inner] if others else batches[step]  # type: ignore[union-attr]
-            pull(estimator(model, batch, Rng(derive("inner noise", seed, step, inner), device)).surrogate, alone)
+            some = others[step * looped.steps + inner] if others else batch  # type: ignore[union-attr]
+            pull(estimator(model, some, Rng(derive("inner noise", seed, step, inner), device)).surrogate, alone)
             optimizer.step()
-        estimate = estimator(model, batches[step], Rng(derive("noise", seed, step), device))
+        estimate = estimator(model, batch, Rng(derive("noise", seed, step), device))
         if step == points.step:
-            _check(estimate, len(batches[step].x), type(estimator).__name__)
+            _check(estimate, len(batch.x), type(estimator).__name__)
         pull(estimate.surrogate, rest if looped else None)
         bounds.append(float(estimate.value.mean()))
         if not abs(bounds[-1]) < float("inf"):  # also true of NaN
