@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vbench.steps import Sequences, State, StepDecoder, StepEncoder, StepPrior, sequences
     from vbench.study import run
     from vbench.targets import Wake
+    from vbench.trained import encode, sample, trained
     from vbench.types import (
         Atoms,
         Batch,
@@ -75,6 +76,7 @@ _HOMES = {
     "vbench.steps": ("Sequences", "State", "StepDecoder", "StepEncoder", "StepPrior", "sequences"),
     "vbench.study": ("run",),
     "vbench.targets": ("Wake",),
+    "vbench.trained": ("encode", "sample", "trained"),
     "vbench.types": (
         "Atoms",
         "Batch",
@@ -155,6 +157,7 @@ __all__ = [
     "compare",
     "content",
     "derive",
+    "encode",
     "fingerprint",
     "frozen",
     "gradient_moments",
@@ -162,7 +165,9 @@ __all__ = [
     "load",
     "mlp",
     "run",
+    "sample",
     "sequences",
+    "trained",
 ]
 
 

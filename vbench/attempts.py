@@ -38,6 +38,7 @@ __all__ = [
 STATUSES: Final = ("done", "diverged", "failed", "timeout", "oom", "crashed", "interrupted", "skipped")
 LABELS: Final = ("dataset", "encoder", "decoder", "prior", "train", "estimator")
 
+_NAMED = ("dataset", "encoder", "decoder", "prior", "estimator", "train")
 _NUMBERS = {"seed": "int64", "step": "int64", "value": "float64", "std_error": "float64", "n": "int64"}
 _KEY = re.compile(r"[0-9A-Za-z_-]{3,128}")
 _FILE = re.compile(rf"({_KEY.pattern})\.(0|[1-9]\d*)\.parquet")
@@ -92,6 +93,18 @@ class Outcome:
             raise ValueError(f"a cell's key is 3 to 128 letters, digits, _ or -, not {self.key!r}")
         if self.status not in STATUSES:
             raise ValueError(f"unknown status {self.status!r}; one of {', '.join(STATUSES)}")
+
+    @property
+    def name(self) -> str:
+        """What the cell is, for people."""
+        return " ".join(filter(None, [*(self.labels.get(label, "") for label in _NAMED), f"seed={self.seed}"]))
+
+    def has(self, word: str) -> bool:
+        """Whether a word means this cell: first digits of its key, its status, ``seed=0``, or a part of its name."""
+        name, equals, value = word.partition("=")
+        if equals and name == "seed":
+            return value == str(self.seed)
+        return self.key.startswith(word) or word == self.status or word in self.name
 
 
 def schema() -> pa.Schema:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from vbench import checkpoints
+from vbench import checkpoints, kept
 from vbench.assemble import build_choices, load_dataset
 from vbench.catalogue import Catalogue
-from vbench.grid import Cell, Choice, Gradients, Grid, Measure, Reference, parse_choice, read_grid
+from vbench.grid import Cell, Choice, Gradients, Grid, Measure, Reference, Train, parse_choice, read_grid
 from vbench.grid.parameters import canonical
 from vbench.listing import load_catalogue
 from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
 from vbench.types import Incompatible
 
-__all__ = ["Plan", "Planned", "Rerun", "asked_grid", "make_plan"]
+__all__ = ["Keep", "Plan", "Planned", "Rerun", "asked_grid", "make_plan"]
 
 Action = Literal["run", "done", "skip"]
 Rerun = Literal["failed", "stale", "all"]
+Keep = Literal["weights", "state"]
 REFERENCES = ("reparam", "rloo[k=4]")  # unbiased, one of them serves every latent; the first that fits
 _NO_DATA = "not available"
 _FINAL = ("done", "diverged")  # training again would give the same
@@ -29,13 +31,19 @@ _FINAL = ("done", "diverged")  # training again would give the same
 
 @dataclass(frozen=True)
 class Planned:
-    """One cell and what is to happen to it."""
+    """One cell and what is to happen to it.
+
+    Attributes:
+        reference: key of the run whose checkpoints it is measured at.
+        start: the file below ``kept`` that its training goes on from.
+    """
 
     cell: Cell
     key: str
     action: Action
     reason: str = ""
     reference: str = ""
+    start: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,12 +52,15 @@ class Plan:
 
     Attributes:
         references: those still to be run.
+        stored, stored_references: what is there, by key.
     """
 
     grid: Grid
     folder: Path
     cells: tuple[Planned, ...]
     references: tuple[Planned, ...]
+    stored: Mapping[str, Outcome] = field(default_factory=dict, repr=False)
+    stored_references: Mapping[str, Outcome] = field(default_factory=dict, repr=False)
 
     def count(self, action: Action) -> int:
         """How many cells have this action."""
@@ -57,7 +68,12 @@ class Plan:
 
     def part(self, i: int, n: int) -> Plan:
         """The i-th of n parts, 1 to n, with the reference runs that it waits for; cut by keys alone."""
-        cells = tuple(planned for planned in self.cells if int(planned.key[:8], 16) % n == i - 1)
+        return self.only(planned.key for planned in self.cells if int(planned.key[:8], 16) % n == i - 1)
+
+    def only(self, keys: Iterable[str]) -> Plan:
+        """These cells, with the reference runs that they wait for."""
+        wanted = frozenset(keys)
+        cells = tuple(planned for planned in self.cells if planned.key in wanted)
         waited_for = {planned.reference for planned in cells}
         return replace(self, cells=cells, references=tuple(r for r in self.references if r.key in waited_for))
 
@@ -84,16 +100,18 @@ class _Planner:
     catalogue: Catalogue
     folder: Path
     rerun: frozenset[str]
+    keep: str = ""
 
     def __post_init__(self) -> None:
         self.obstacle = functools.cache(self._obstacle)
         self.current = functools.cache(self._current)
         self.digest = functools.cache(self._digest)
         self._specs: dict[str, Outcome] | None = None
+        self._courses: dict[str, list[Outcome]] | None = None
 
     def plan(self) -> Plan:
         stored = Store(self.folder).outcomes()
-        kept = Store(self.folder / "references").outcomes()
+        kept_runs = Store(self.folder / "references").outcomes()
         references: dict[str, Planned] = {}
         combinations: dict[tuple[int, ...], _Combination] = {}
         cells = []
@@ -111,12 +129,18 @@ class _Planner:
             action, reason = self._decide(cell, key, shared.obstacle, stored)
             if action == "done" and "shared" in self.rerun and stored[key].facts.get("timing") == "shared":
                 action, reason = "run", "was timed beside other cells"
-            cells.append(Planned(cell, key, action, reason, reference))
+            if action == "done" and self._lacks(stored[key]):
+                action, reason = "run", f"no {self.keep} of it was kept"
+            start = ""
+            if action == "run" and (key not in stored or stored[key].status not in _FINAL):
+                start, why = self._start(cell, stored)
+                reason = reason or why
+            cells.append(Planned(cell, key, action, reason, reference, start))
             if action == "run" and shared.reference and reference not in references:
                 wanted = replace(shared.reference, seed=cell.seed)
-                references[reference] = self._decide_reference(wanted, reference, kept)
+                references[reference] = self._decide_reference(wanted, reference, kept_runs)
         waiting = tuple(r for r in references.values() if r.action == "run")
-        return Plan(self.grid, self.folder, tuple(cells), waiting)
+        return Plan(self.grid, self.folder, tuple(cells), waiting, stored, kept_runs)
 
     def _combine(self, cell: Cell) -> _Combination:
         digest = self.digest(cell.dataset)
@@ -160,6 +184,42 @@ class _Planner:
         data = before.facts.get("data_digest") == self.digest(cell.dataset)
         return f"stale: its {'reference run' if data else 'data'} changed"
 
+    def _lacks(self, before: Outcome) -> bool:
+        """Whether what is to be kept of a finished cell is not there; without a step nothing was trained."""
+        wanted = self.keep and before.status == "done" and _steps(before)
+        return bool(wanted) and kept.file_of(self.folder, before, self.keep) is None
+
+    def _start(self, cell: Cell, stored: Mapping[str, Outcome]) -> tuple[str, str]:
+        """The file of the longest run that this cell only goes on from, and what is to be said of it."""
+        if self._courses is None:
+            self._courses = {}
+            for outcome in stored.values():
+                if outcome.status == "done" and _steps(outcome):
+                    self._courses.setdefault(_course(outcome.spec), []).append(outcome)
+            self._fewest = min(map(_steps, itertools.chain(*self._courses.values())), default=cell.train.steps)
+        if self._fewest >= cell.train.steps:
+            return "", ""
+        data = self.digest(cell.dataset)
+        same = [o for o in self._courses.get(_course(cell.spec()), ()) if o.facts.get("data_digest") == data]
+        why = ""
+        for outcome in sorted(same, key=_steps, reverse=True):
+            done = _steps(outcome)
+            if done >= cell.train.steps:
+                continue
+            file = kept.file_of(self.folder, outcome, "state")
+            if file is None:
+                obstacle = "its state was not kept (--keep state)"
+            elif outcome.facts.get("paced", True):
+                obstacle = "its parts follow how much of training is done (batch.progress)"
+            elif not cell.train.goes_on_from(Train.model_validate(outcome.spec["train"])):
+                obstacle = "what happens at its steps depends on how many there are"
+            elif stale_reason(outcome.provenance, self.current(tuple(cell.choices().values()))):
+                obstacle = "it is stale"
+            else:
+                return file.name, f"goes on after step {done}"
+            why = why or f"begins anew, not after step {done} of a shorter run: {obstacle}"
+        return "", why
+
     def _reference(self, cell: Cell) -> Cell | None:
         gradients = cell.measure.gradients
         if gradients is None or gradients.at != "shared":
@@ -194,6 +254,20 @@ class _Planner:
         return provenance(choices, self.catalogue)
 
 
+def _steps(outcome: Outcome) -> int:
+    """How many steps it was trained for; none where there is nothing to go on from."""
+    return int(outcome.spec.get("train", {}).get("steps", 0))
+
+
+def _course(spec: Mapping[str, Any]) -> str:
+    """What training and the measurements along it depend on, but for the number of steps."""
+    measure, train = dict(spec["measure"]), dict(spec["train"])
+    if (measure["gradients"] or {}).get("at") == "shared":  # measured apart, when training is over
+        del measure["gradients"]
+    del train["steps"]
+    return canonical({**spec, "measure": measure, "train": train})
+
+
 def make_plan(
     grid: str | Path | Mapping[str, Any] | Grid,
     *,
@@ -203,6 +277,7 @@ def make_plan(
     keep_stale: bool = False,
     rerun: Rerun | None = None,
     exclusive: bool = False,
+    keep: Keep | None = None,
 ) -> Plan:
     """What a run of this grid would do, cell by cell, without doing it.
 
@@ -212,7 +287,7 @@ def make_plan(
     """
     grid = asked_grid(grid, overrides, filters)
     again = _again(keep_stale, rerun) | ({"shared"} if exclusive else set())
-    return _Planner(grid, load_catalogue(), Path(results) / grid.name, again).plan()
+    return _Planner(grid, load_catalogue(), Path(results) / grid.name, again, keep or "").plan()
 
 
 def _again(keep_stale: bool, rerun: Rerun | None) -> frozenset[str]:

@@ -24,6 +24,8 @@ _NOT_CODE = (
     "study.py",
     "listing.py",
     "verdicts.py",
+    "merging.py",
+    "trained.py",
     "__main__.py",
 )
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from vbench import checkpoints, claims
+from vbench import checkpoints, claims, kept
 from vbench.assemble import Built, build_choices
+from vbench.batches import noticed_progress
 from vbench.grid import Cell, Gradients, cell_from_spec
 from vbench.listing import load_catalogue
 from vbench.measure.schedule import evaluate, measure_gradients, missing
@@ -48,6 +49,8 @@ class Assignment:
         checkpoint: seconds of training between two points that it can go on from; 0: none.
         claim: file and nonce of the claim on the cell; without it, or once it is lost, nothing may be committed.
         debug: open a debugger where it fails.
+        keep: what is left of it when it is done: ``weights``, ``state`` or nothing.
+        start: file that a shorter run of the same has left; empty where training begins at the beginning.
     """
 
     key: str
@@ -61,6 +64,8 @@ class Assignment:
     checkpoint: float = 0.0
     claim: tuple[str, str] | None = None
     debug: bool = False
+    keep: str = ""
+    start: str = ""
 
     @property
     def store(self) -> Store:
@@ -102,6 +107,7 @@ class _Attempt:
     started: str = field(default_factory=now)
     clock: float = field(default_factory=time.perf_counter)
     points: Points = field(default_factory=Points)
+    paced: Callable[[], bool] = bool  # whether training has asked how far it is
 
     def __post_init__(self) -> None:
         # before any plugin is imported: code that changes meanwhile must not pass for what ran
@@ -172,17 +178,37 @@ def _points(this: _Attempt, watch: Stopwatch) -> Points:
     assignment = this.assignment
     path = assignment.store.folder / "resume" / f"{assignment.key}.safetensors"
 
-    def notes() -> dict[str, Any]:
-        return {"rows": this.rows, "blocks": watch.blocks, "seconds": time.perf_counter() - this.clock}
+    before: dict[str, Any] = {}
 
-    points = Points(path, assignment.checkpoint, {"key": assignment.key, **this.provenance}, notes)
+    def notes() -> dict[str, Any]:
+        paced = before.get("paced", False) or this.paced()
+        return {"rows": this.rows, "blocks": watch.blocks, "seconds": time.perf_counter() - this.clock, "paced": paced}
+
+    def leave(tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
+        try:
+            this.facts["kept"] = kept.save(Path(assignment.study), assignment.key, assignment.keep, tensors, notes)
+        except (OSError, TypeError, ValueError) as problem:  # its numbers are none the worse for it
+            print(f"vbench: its {assignment.keep} cannot be kept: {problem}", file=sys.stderr)
+
+    points = Points(
+        path,
+        assignment.checkpoint,
+        {"key": assignment.key, **this.provenance},
+        notes,
+        start=kept.folder(Path(assignment.study)) / assignment.start if assignment.start else None,
+        last=this.cell.train.steps,
+        leave=leave if assignment.keep else None,
+    )
     points.heed()
     found = points.load()
+    if assignment.start and not points.step:
+        print("vbench: begins anew: the state of the shorter run is damaged, or of other code or another environment")
     if found:
+        before.update(found)
         this.rows += [Row(*row) for row in found["rows"]]
         watch.blocks += [(seconds, steps) for seconds, steps in found["blocks"]]
         this.clock -= found["seconds"]
-        this.facts["resumed_after"] = points.step
+        this.facts["continued_after" if points.continued else "resumed_after"] = points.step
     return points
 
 
@@ -210,16 +236,18 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
     if this.assignment.role == "reference":
         checkpoints.store(Path(this.assignment.study), this.assignment.key, 0, model)
     this.points = _points(this, watch)
-    for step, bounds in train(built, cell.train, cell.seed, stops, watch, report, this.points):
-        mean, error = _mean(bounds)
-        this.rows.append(Row(step, "train", "bound", "all", mean, error, len(bounds), "nats"))
-        if this.assignment.role == "reference":
-            checkpoints.store(Path(this.assignment.study), this.assignment.key, step, model)
-            continue
-        with _evaluating(model, estimator):
-            this.rows += evaluate(built, cell, step, last=step == steps, device=device)
-        if cell.measure.gradients and cell.measure.gradients.at == "own":
-            this.rows += measure_gradients(built, cell, step, device, this.missed)
+    with noticed_progress() as this.paced:
+        for step, bounds in train(built, cell.train, cell.seed, stops, watch, report, this.points):
+            mean, error = _mean(bounds)
+            this.rows.append(Row(step, "train", "bound", "all", mean, error, len(bounds), "nats"))
+            if this.assignment.role == "reference":
+                checkpoints.store(Path(this.assignment.study), this.assignment.key, step, model)
+                continue
+            with _evaluating(model, estimator):
+                this.rows += evaluate(built, cell, step, last=step == steps, device=device)
+            if cell.measure.gradients and cell.measure.gradients.at == "own":
+                this.rows += measure_gradients(built, cell, step, device, this.missed)
+        this.facts["paced"] = this.points.notes().get("paced", False)
     this.facts |= {
         "evaluations": cell.train.updates * min(cell.train.batch, len(data.train)) * this.facts["evaluations_per_step"],
         "backward_passes": cell.train.updates,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from vbench.execute.jobs import Event, Job, Wait
 from vbench.execute.local import Executor
 from vbench.grid import Grid, GridError
 from vbench.listing import load_catalogue
-from vbench.planning import Plan, Planned, Rerun, asked_grid, make_plan
+from vbench.planning import Keep, Plan, Planned, Rerun, asked_grid, make_plan
 from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
 from vbench.runner import Assignment
@@ -66,10 +66,12 @@ def run(
     keep_stale: bool = False,
     exclusive: bool = False,
     rerun: Rerun | None = None,
+    keep: Keep | None = None,
     debug: bool = False,
     executor: Literal["local", "dask"] = "local",
     scheduler: str = "",
     shard: tuple[int, int] | None = None,
+    only: Collection[str] | None = None,
     on_plan: Callable[[Plan], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Result:
@@ -92,10 +94,13 @@ def run(
         exclusive: one cell at a time, so that its seconds are its own as far as this call goes; cells that were timed
             beside others are run again.
         rerun: which stored results are made again: ``failed``, ``stale`` or ``all``; None: failed and stale ones.
+        keep: ``weights`` of every cell, for :func:`vbench.trained`, or its ``state``, from which more steps go on too;
+            cells that are done without are run again.
         debug: open a debugger where a cell fails; with ``workers=0``.
         executor: ``local`` processes, or ``dask``: workers of a cluster, started here unless ``scheduler`` is given.
         scheduler: address of a running Dask scheduler, ``tcp://host:8786``.
         shard: (i, n): only the i-th of n parts of the cells, 1 to n; which a cell is in depends on its key alone.
+        only: keys of the cells that are run; None: all.
         on_plan, on_event: called with the plan, then as cells start, go on and end.
 
     Raises:
@@ -121,9 +126,11 @@ def run(
     for store in stores:
         tidy(store)
     seen = {name for store in stores for name in store.names()}
-    plan = make_plan(grid, results=results, keep_stale=keep_stale, rerun=rerun, exclusive=exclusive)
+    plan = make_plan(grid, results=results, keep_stale=keep_stale, rerun=rerun, exclusive=exclusive, keep=keep)
     if shard:
         plan = plan.part(*shard)
+    if only is not None:
+        plan = plan.only(only)
     if on_plan:
         on_plan(plan)
     store = stores[0]
@@ -141,7 +148,7 @@ def run(
         if planned.action == "skip" and (before is None or before.reason != planned.reason):
             commit(_assignment(plan, planned, device), "skipped", planned.reason)
 
-    jobs = list(_jobs(plan, device))
+    jobs = list(_jobs(plan, device, keep or ""))
     timing = "shared" if min(workers, len(jobs)) > 1 else "exclusive"
     same = {"timing": timing, "checkpoint": checkpoint, "debug": debug}
     jobs = [replace(job, payload=replace(job.payload, **same)) for job in jobs]
@@ -198,7 +205,7 @@ def _assignment(plan: Plan, planned: Planned, device: str, role: str = "cell") -
     return Assignment(planned.key, cell.spec(), cell.labels(), str(plan.folder), role, planned.reference, device)
 
 
-def _jobs(plan: Plan, device: str) -> Iterator[Job]:
+def _jobs(plan: Plan, device: str, keep: str) -> Iterator[Job]:
     """Reference runs first; a cell that is measured at one's checkpoints starts when that one has ended."""
     waited_for = {reference.key for reference in plan.references}
     for reference in plan.references:
@@ -206,7 +213,8 @@ def _jobs(plan: Plan, device: str) -> Iterator[Job]:
     for planned in plan.cells:
         if planned.action == "run":
             after = (planned.reference,) if planned.reference in waited_for else ()
-            yield Job(planned.key, _assignment(plan, planned, device), after)
+            made = replace(_assignment(plan, planned, device), keep=keep, start=planned.start)
+            yield Job(planned.key, made, after)
 
 
 def _keep_grid(plan: Plan) -> None:

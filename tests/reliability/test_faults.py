@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.reliability import claiming, code, keeping, resuming, returns, surroundings  # noqa: F401
+from tests.reliability import claiming, code, growing, keeping, merging, resuming, returns, surroundings  # noqa: F401
 from tests.reliability.harness import FAULTS, Fault, Mutant, of_mutants
 
 

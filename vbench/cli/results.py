@@ -1,4 +1,4 @@
-"""Commands that show results: report, compare."""
+"""Commands that show results: report, compare, reproduce."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from vbench.cli import options
 from vbench.cli.group import example, main
 
 
@@ -62,3 +63,27 @@ def compare(study: Path, form: str | None, **asked: Any) -> None:
     from vbench.report import comparison_table
 
     sys.exit(comparison_table.show(study, form or "table", **asked))
+
+
+@main.command(epilog=example("vbench reproduce results/quickstart --cells 4"))
+@options.study
+@click.option("--cells", type=click.IntRange(1), metavar="N", help="So many of them.  [default: all]")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Keep the fresh results there; called again it goes on.  [default: a temporary folder]",
+)
+@click.option("--workers", type=click.IntRange(0), help="Cells at once, a process each.  [default: cores]")
+@click.option("--threads", type=click.IntRange(1), help="Torch threads of each cell.  [default: as they had]")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
+@options.as_json
+def reproduce(study: Path, **asked: Any) -> None:
+    """Run the grid of STUDY again in a fresh folder, and list what came out otherwise, by cell and metric.
+
+    Exit code 0: all that is no timing is identical to the bit, or within the 95% interval of its own error; 1:
+    something is different (listed, with the versions that are); 2: the call is wrong.
+    """
+    from vbench.report import reproduction
+
+    sys.exit(reproduction.reproduce(study, **asked))

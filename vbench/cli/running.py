@@ -34,6 +34,11 @@ from vbench.cli.group import example, main
     show_default=True,
     help="Seconds of training after which a cell saves where it can go on; 0: never.",
 )
+@click.option(
+    "--keep",
+    type=click.Choice(["weights", "state"]),
+    help="Keep every cell's weights, for vbench.trained, or its state, from which more steps go on.",
+)
 @click.option("--in-process", is_flag=True, help="One cell after the other in this process, without limits.")
 @click.option("--pdb", "debug", is_flag=True, help="With --in-process: open a debugger where a cell fails.")
 @click.option(
@@ -60,6 +65,7 @@ def run(
     in_process: bool,
     debug: bool,
     exclusive: bool,
+    keep: Any,
     dry_run: bool,
     **limits: Any,
 ) -> None:
@@ -73,7 +79,7 @@ def run(
     asked = _read(grid, overrides, filters, max_cells)
     from vbench.report import console
 
-    again = {"results": results, "keep_stale": keep_stale, "rerun": rerun, "exclusive": exclusive}
+    again = {"results": results, "keep_stale": keep_stale, "rerun": rerun, "exclusive": exclusive, "keep": keep}
     if dry_run:
         console.show_plan(_plan(asked, **again))
         return

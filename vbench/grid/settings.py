@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 EXACT_TARGETS = ("evidence", "bound")
+_STEADY = frozenset({"steps", "batch", "optimizer", "lr", "clip", "inner"})  # the same at a step, whatever follows
 _LATER = ("checkpoints", "target", "target_draws", "posterior", "binarization")
 
 
@@ -63,6 +64,14 @@ class Train(Settings):
     def looped(self) -> int:
         """How many steps, the first ones, have an inner loop before them."""
         return math.ceil(self.inner.until * self.steps) if self.inner else 0
+
+    def goes_on_from(self, shorter: Train) -> bool:
+        """Whether its first steps are all those of ``shorter``, bit for bit, as far as these settings go."""
+        same = shorter.model_copy(update={"steps": self.steps}) == self
+        # a field that came later may depend on the number of steps: only where it does nothing is that known
+        others = Train.model_fields.keys() - _STEADY
+        plain = all(getattr(self, name) == Train.model_fields[name].default for name in others)
+        return same and plain and 0 < shorter.steps < self.steps and shorter.looped == min(self.looped, shorter.steps)
 
     @property
     def updates(self) -> int:
