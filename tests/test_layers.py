@@ -28,6 +28,7 @@ LAYERS: dict[str, list[str]] = {
         "checkpoints",
         "resume",
         "kept",
+        "continuing",
         "trained",
         "merging",
     ],

@@ -59,7 +59,7 @@ def two(tmp_path: Path) -> list[Path]:
 def test_every_attempt_is_there_and_the_latest_counts(two: list[Path], tmp_path: Path) -> None:
     done = merge(two, tmp_path / "both", CATALOGUE)
     assert (done.copied, done.known, done.damaged) == (5, 0, [])
-    assert done.remarks == ["1 cells were run in more than one study: all attempts are kept, the latest counts"]
+    assert done.remarks == ["made in more than one study: 1 cell; all attempts are kept, the latest counts"]
     assert digests(tmp_path / "both") == sorted(digests(two[0]) + digests(two[1]))
     assert values(tmp_path / "both") == {"aaaa": 1.0, "bbbb": 2.0, "cccc": 5.0}
     ordered = [o.started for o in Store(tmp_path / "both").attempts("bbbb")]
@@ -73,7 +73,7 @@ def test_what_one_has_of_another_is_there_once(two: list[Path], tmp_path: Path) 
     merge(two, tmp_path / "both", CATALOGUE)
     done = merge([*two, tmp_path / "both"], tmp_path / "again", CATALOGUE)
     assert (done.copied, done.known) == (5, 5)
-    assert done.remarks == ["1 cells were run in more than one study: all attempts are kept, the latest counts"]
+    assert done.remarks == ["made in more than one study: 1 cell; all attempts are kept, the latest counts"]
     assert digests(tmp_path / "again") == digests(tmp_path / "both")
 
 
@@ -168,10 +168,12 @@ def test_two_halves_are_the_whole_and_go_on(tmp_path: Path) -> None:
     grid = small(measure=measure, estimators=["reparam", "nvil"], train={"steps": 20, "batch": 16})
     run(grid | {"seeds": [0, 1]}, results=tmp_path, workers=0)
     run(grid | {"name": "one", "seeds": [0]}, results=tmp_path, workers=0)
-    run(grid | {"name": "other", "seeds": [1]}, results=tmp_path, workers=0)
+    run(grid | {"name": "other", "seeds": [1]}, results=tmp_path, workers=0, keep="weights")
     into = tmp_path / "merged"
     assert merge([tmp_path / "one", tmp_path / "other"], into, CATALOGUE).remarks == []
     same_numbers(tmp_path / "small", into)
+    whose = [vbench.trained(study, "nvil seed=1").model.state_dict() for study in (tmp_path / "other", into)]
+    assert all(tensor.equal(whose[1][name]) for name, tensor in whose[0].items())
     plan = make_plan(into / "grid.yaml", results=tmp_path)
     assert (plan.folder, plan.count("done"), plan.count("run"), len(plan.references)) == (into, 4, 0, 0)
     more = make_plan(into / "grid.yaml", results=tmp_path, overrides=["seeds=[0,1,2]"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any, Literal
 from vbench import checkpoints, kept
 from vbench.assemble import build_choices, load_dataset
 from vbench.catalogue import Catalogue
-from vbench.grid import Cell, Choice, Gradients, Grid, Measure, Reference, Train, parse_choice, read_grid
+from vbench.continuing import Shorter, trained_steps
+from vbench.grid import Cell, Choice, Gradients, Grid, Measure, Reference, parse_choice, read_grid
 from vbench.grid.parameters import canonical
 from vbench.listing import load_catalogue
 from vbench.provenance import provenance, stale_reason
@@ -107,13 +107,13 @@ class _Planner:
         self.current = functools.cache(self._current)
         self.digest = functools.cache(self._digest)
         self._specs: dict[str, Outcome] | None = None
-        self._courses: dict[str, list[Outcome]] | None = None
 
     def plan(self) -> Plan:
         stored = Store(self.folder).outcomes()
         kept_runs = Store(self.folder / "references").outcomes()
         references: dict[str, Planned] = {}
         combinations: dict[tuple[int, ...], _Combination] = {}
+        shorter = Shorter(self.folder, stored.values())
         cells = []
         for cell in self.grid.cells():
             parts = tuple(
@@ -133,7 +133,7 @@ class _Planner:
                 action, reason = "run", f"no {self.keep} of it was kept"
             start = ""
             if action == "run" and (key not in stored or stored[key].status not in _FINAL):
-                start, why = self._start(cell, stored)
+                start, why = shorter.start(cell, self.digest, self.current)
                 reason = reason or why
             cells.append(Planned(cell, key, action, reason, reference, start))
             if action == "run" and shared.reference and reference not in references:
@@ -186,39 +186,8 @@ class _Planner:
 
     def _lacks(self, before: Outcome) -> bool:
         """Whether what is to be kept of a finished cell is not there; without a step nothing was trained."""
-        wanted = self.keep and before.status == "done" and _steps(before)
+        wanted = self.keep and before.status == "done" and trained_steps(before)
         return bool(wanted) and kept.file_of(self.folder, before, self.keep) is None
-
-    def _start(self, cell: Cell, stored: Mapping[str, Outcome]) -> tuple[str, str]:
-        """The file of the longest run that this cell only goes on from, and what is to be said of it."""
-        if self._courses is None:
-            self._courses = {}
-            for outcome in stored.values():
-                if outcome.status == "done" and _steps(outcome):
-                    self._courses.setdefault(_course(outcome.spec), []).append(outcome)
-            self._fewest = min(map(_steps, itertools.chain(*self._courses.values())), default=cell.train.steps)
-        if self._fewest >= cell.train.steps:
-            return "", ""
-        data = self.digest(cell.dataset)
-        same = [o for o in self._courses.get(_course(cell.spec()), ()) if o.facts.get("data_digest") == data]
-        why = ""
-        for outcome in sorted(same, key=_steps, reverse=True):
-            done = _steps(outcome)
-            if done >= cell.train.steps:
-                continue
-            file = kept.file_of(self.folder, outcome, "state")
-            if file is None:
-                obstacle = "its state was not kept (--keep state)"
-            elif outcome.facts.get("paced", True):
-                obstacle = "its parts follow how much of training is done (batch.progress)"
-            elif not cell.train.goes_on_from(Train.model_validate(outcome.spec["train"])):
-                obstacle = "what happens at its steps depends on how many there are"
-            elif stale_reason(outcome.provenance, self.current(tuple(cell.choices().values()))):
-                obstacle = "it is stale"
-            else:
-                return file.name, f"goes on after step {done}"
-            why = why or f"begins anew, not after step {done} of a shorter run: {obstacle}"
-        return "", why
 
     def _reference(self, cell: Cell) -> Cell | None:
         gradients = cell.measure.gradients
@@ -252,20 +221,6 @@ class _Planner:
 
     def _current(self, choices: tuple[Choice, ...]) -> dict[str, Any]:
         return provenance(choices, self.catalogue)
-
-
-def _steps(outcome: Outcome) -> int:
-    """How many steps it was trained for; none where there is nothing to go on from."""
-    return int(outcome.spec.get("train", {}).get("steps", 0))
-
-
-def _course(spec: Mapping[str, Any]) -> str:
-    """What training and the measurements along it depend on, but for the number of steps."""
-    measure, train = dict(spec["measure"]), dict(spec["train"])
-    if (measure["gradients"] or {}).get("at") == "shared":  # measured apart, when training is over
-        del measure["gradients"]
-    del train["steps"]
-    return canonical({**spec, "measure": measure, "train": train})
 
 
 def make_plan(

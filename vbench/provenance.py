@@ -21,6 +21,7 @@ _NOT_CODE = (
     "testing",
     "cli",
     "planning.py",
+    "continuing.py",
     "study.py",
     "listing.py",
     "verdicts.py",

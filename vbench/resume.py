@@ -75,7 +75,7 @@ class Points:
     def load(self) -> Mapping[str, Any] | None:
         """The notes of the point that training goes on from; None where it begins anew."""
         found = self._read(self.path) if self.path and self.every else None
-        return found or (self._read(self.start) if self.start else None)
+        return self._read(self.start) if found is None and self.start else found
 
     def _read(self, path: Path) -> Mapping[str, Any] | None:
         try:

@@ -259,3 +259,29 @@ def test_targets():
             measure({"gradients": tree})
         (line,) = caught.value.lines
         assert line.startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("shorter", "longer", "goes_on"),
+    [
+        ({"steps": 20}, {"steps": 40}, True),
+        ({"steps": 20, "clip": 1.0, "optimizer": "sgd"}, {"steps": 21, "clip": 1.0, "optimizer": "sgd"}, True),
+        ({"steps": 40}, {"steps": 40}, False),
+        ({"steps": 41}, {"steps": 40}, False),
+        ({"steps": 0}, {"steps": 40}, False),
+        ({"steps": 20}, {"steps": 40, "lr": 0.1}, False),
+        ({"steps": 20, "inner": Inner()}, {"steps": 40, "inner": Inner()}, True),
+        ({"steps": 20, "inner": Inner()}, {"steps": 40}, False),
+        ({"steps": 20, "inner": Inner(until=0.5)}, {"steps": 40, "inner": Inner(until=0.5)}, False),
+    ],
+)
+def test_training_that_only_goes_on(shorter, longer, goes_on):
+    assert Train(**longer).goes_on_from(Train(**shorter)) is goes_on
+
+
+def test_a_field_that_nobody_has_thought_of_must_be_idle(monkeypatch):
+    from vbench.grid import settings
+
+    monkeypatch.setattr(settings, "_STEADY", settings._STEADY - {"clip"})
+    assert Train(steps=40).goes_on_from(Train(steps=20))
+    assert not Train(steps=40, clip=1.0).goes_on_from(Train(steps=20, clip=1.0))

@@ -37,7 +37,7 @@ def _forgetful(self: Points, path: Path, real=Points._read):
         "the estimator is not kept": instead("vbench.resume._tensors", _state_but("estimator")),
         "the bounds so far are lost": instead("vbench.resume.Points._read", _forgetful),
         "it begins anew": instead("vbench.resume.Points._read", lambda self, path: None),
-        "any state of the parts will do": instead("vbench.planning._course", lambda spec: "all alike"),
+        "any state of the parts will do": instead("vbench.continuing._course", lambda spec: "all alike"),
     },
     optimizers=("adam", "adamw", "rmsprop", "sgd"),
 )

@@ -57,7 +57,7 @@ def test_cells_of_another_kind_are_told(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, [(cells()[0], 10.0)], cells(seeds=1, estimators=["nvil", "reparam"]))
     found = estimate(plan, workers=1)
     assert (found.seconds, found.unlike) == (20.0, 1)
-    assert told(found, plan).endswith("from 1 finished cells, which 1 of those to run are not like")
+    assert told(found, plan).endswith("from 1 finished cell, which 1 of those to run are not like")
 
 
 def test_nothing_is_said_of_what_is_not_known(tmp_path: Path) -> None:

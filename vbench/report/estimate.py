@@ -67,7 +67,8 @@ def told(found: Estimate | None, plan: Plan) -> str:
     if found is None:
         return "time and disk are not known before a cell of this study has finished"
     workers = f"{found.workers} worker{'s' * (found.workers != 1)}"
-    text = f"about {_duration(found.seconds)} with {workers}, {_amount(found.size)}; from {found.cells} finished cells"
+    cells = f"{found.cells} finished cell{'s' * (found.cells != 1)}"
+    text = f"about {_duration(found.seconds)} with {workers}, {_amount(found.size)}; from {cells}"
     return text + (f", which {found.unlike} of those to run are not like" if found.unlike else "")
 
 
