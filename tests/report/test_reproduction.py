@@ -108,7 +108,7 @@ def test_other_code_is_found_out(study: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("vbench.provenance.code_digest", lambda: "another")
     code, text = said(study, "--cells", "1", "--into", tmp_path)
     assert code == 1
-    assert "1 cells run again" in text
+    assert "1 cell run again" in text
     assert "different: bound: " in text
     assert "code of vbench: was" in text
     again = json.loads(said(study, "--cells", "1", "--into", tmp_path, "--json")[1])

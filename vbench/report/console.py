@@ -46,7 +46,7 @@ def show_plan(plan: Plan, console: Console | None = None, workers: int | None = 
     """Counts, then one line per reason, and how long it may take."""
     console = console or Console()
     console.print(Text(_counts(plan)), soft_wrap=True)
-    for action, heading in (("skip", "skipped"), ("run", "to run again"), ("done", "kept")):
+    for action, heading in (("skip", "skipped"), ("run", "to run"), ("done", "kept")):
         reasons = Counter(p.reason for p in plan.cells if p.action == action and p.reason)
         for reason, count in reasons.items():
             console.print(Text(f"  {heading}: {count} x {reason}"), soft_wrap=True)

@@ -38,7 +38,7 @@ def estimate(plan: Plan, workers: int | None = None) -> Estimate | None:
 
     Args:
         plan: with what its folder holds.
-        workers: cells at once; None for as many as there are cores.
+        workers: cells at once, 0 and 1 alike; None for as many as there are cores.
     """
     waiting = [planned for planned in plan.cells if planned.action == "run"]
     finished = [outcome for outcome in plan.stored.values() if _counts(outcome)]
@@ -53,7 +53,7 @@ def estimate(plan: Plan, workers: int | None = None) -> Estimate | None:
     runs = [outcome for outcome in plan.stored_references.values() if _counts(outcome)]
     of_runs = _Paces(runs or finished)
     seconds += [of_runs.expected(reference.cell)[0] for reference in plan.references]
-    workers = max(1, workers or os.cpu_count() or 1)
+    workers = max(1, (os.cpu_count() or 1) if workers is None else workers)
     size = len(waiting) * _mean(finished, lambda outcome: _size(plan.folder, plan.folder, outcome))
     if runs:
         size += len(plan.references) * _mean(runs, lambda o: _size(plan.folder, plan.folder / "references", o))

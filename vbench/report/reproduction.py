@@ -151,13 +151,11 @@ def _show(
     counts = {verdict: sum(d.verdict == verdict for d in found) for verdict in ("identical", "within", "different")}
     cells = len({difference.cell for difference in found})
     console.print()
-    text = (
-        f"{study}: {cells} cells run again, {len(found)} metrics of them: {counts['identical']} identical to the bit, "
-    )
+    text = f"{study}: {cells} cell{'s' * (cells != 1)} run again, {len(found)} metrics of them: {counts['identical']} identical to the bit, "
     text += f"{counts['within']} within the 95% interval, {counts['different']} different (timings and memory apart)"
     console.print(Text(text), soft_wrap=True)
     if absent:
-        text = f"{len(absent)} cells could not be run: the grid beside the records, or the data, are not those they had"
+        text = f"not run, cells: {len(absent)}; the grid beside the records, or the data, are not those that they had"
         console.print(Text(text), soft_wrap=True)
     if len(found) > counts["identical"]:
         console.print(_table(found))
