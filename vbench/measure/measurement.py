@@ -66,7 +66,7 @@ def per_step(found: Iterable[Measurement], batches: Iterable[Batch]) -> list[Mea
     mean = float(lengths.double().mean())
     return [
         m._replace(
-            metric=f"{m.metric}_per_step",
+            metric=_named_per_step(m.metric),
             value=m.value / mean,
             std_error=None if m.std_error is None else m.std_error / mean,
             unit="nats per step",
@@ -74,6 +74,12 @@ def per_step(found: Iterable[Measurement], batches: Iterable[Batch]) -> list[Mea
         for m in found
         if m.unit == "nats" and m.metric != "mutual_information"
     ]
+
+
+def _named_per_step(metric: str) -> str:
+    """``log_likelihood[k=10]`` becomes ``log_likelihood_per_step[k=10]``."""
+    name, bracket, rest = metric.partition("[")
+    return f"{name}_per_step{bracket}{rest}"
 
 
 def _lengths(batch: Batch) -> Tensor:
