@@ -129,8 +129,10 @@ def log_likelihood(
     rungs, k_hat = ladder(model, batches, k=[k] if isinstance(k, int) else k, key=key, chunk=chunk)
     found = []
     for rung in reversed(rungs):
-        suffix = "" if rung is rungs[-1] else f"[k={rung.k}]"
-        found += [m._replace(metric=m.metric + suffix) for m in _measured(rung, k_hat)]
+        measured = _measured(rung, k_hat)
+        if rung is not rungs[-1]:
+            measured = [m._replace(metric=f"{m.metric}[k={rung.k}]", values=None) for m in measured]
+        found += measured
     told = bool(k_hat.isfinite().any())  # too few samples have no tail
     return [*found, mean_over_data("k_hat", "encoder", k_hat, "1")] if told else found
 
@@ -139,7 +141,7 @@ def _measured(rung: Rung, k_hat: Tensor) -> list[Measurement]:
     n = len(rung.values)
     doubted = ~(k_hat < k_hat_limit(rung.k))
     found = [
-        mean_over_data("log_likelihood", "all", rung.values, "nats"),
+        mean_over_data("log_likelihood", "all", rung.values, "nats", keep=True),
         Measurement("log_likelihood_mc_error", "all", float(rung.mc_variance.sum().sqrt()) / n, None, n, "nats"),
         mean_over_data("ess", "encoder", rung.ess, "1"),
         mean_over_data("k_hat_share", "encoder", doubted.double(), "1"),
@@ -192,4 +194,4 @@ def bound_likelihood(model: Model, estimator: Estimator, batches: Iterable[Batch
             rng = Rng(derive("likelihood", key, number), batch.x.device)
             values.append(estimator(model, batch, rng).value.double().cpu())
     _some(values)
-    return [mean_over_data("log_likelihood", "all", torch.cat(values), "nats")]
+    return [mean_over_data("log_likelihood", "all", torch.cat(values), "nats", keep=True)]

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from vbench.records import Row
 from vbench.steps import sequences
 from vbench.types import Batch, Trait
 
@@ -25,6 +26,8 @@ class Measurement(NamedTuple):
         std_error: one standard error of ``value``; None where none is known.
         n: draws or data behind the value.
         unit: ``nats``, ``nats^2``, ``s``, ``bytes``, ...; ``1`` for a pure number.
+        values: of each datum ``[n]``, where they are worth keeping: what two models make of the same data compares
+            datum by datum.
     """
 
     metric: str
@@ -33,6 +36,11 @@ class Measurement(NamedTuple):
     std_error: float | None
     n: int | None
     unit: str
+    values: Tensor | None = None
+
+    def row(self, step: int, split: str) -> Row:
+        """What is recorded of it."""
+        return Row(step, split, *self[:6])
 
 
 MEASURES: Final[Mapping[str, frozenset[str]]] = {
@@ -49,11 +57,11 @@ MEASURES: Final[Mapping[str, frozenset[str]]] = {
 """Measure -> the traits that it needs; ``needs - offers`` is the reason it is skipped."""
 
 
-def mean_over_data(metric: str, part: str, values: Tensor, unit: str) -> Measurement:
+def mean_over_data(metric: str, part: str, values: Tensor, unit: str, *, keep: bool = False) -> Measurement:
     """The mean of values ``[n]``, one for each datum, with error sd / sqrt(n) (None for a single datum)."""
     n = len(values)
     error = float(values.std()) / math.sqrt(n) if n > 1 else None
-    return Measurement(metric, part, float(values.mean()), error, n, unit)
+    return Measurement(metric, part, float(values.mean()), error, n, unit, values if keep else None)
 
 
 def per_step(found: Iterable[Measurement], batches: Iterable[Batch]) -> list[Measurement]:
@@ -70,6 +78,7 @@ def per_step(found: Iterable[Measurement], batches: Iterable[Batch]) -> list[Mea
             value=m.value / mean,
             std_error=None if m.std_error is None else m.std_error / mean,
             unit="nats per step",
+            values=None,
         )
         for m in found
         if m.unit == "nats" and m.metric != "mutual_information"
