@@ -98,8 +98,7 @@ def one_temperature_late(path, z, betas, steps, leapfrogs, rng):
     """Transitions leave the temperature invariant that the weight has just left."""
     place = path.at(0.0)(z)
     log_w = torch.zeros_like(place.joint)
-    marks = betas.tolist()
-    for t, (old, new) in enumerate(zip(marks, marks[1:], strict=False)):
+    for t, (old, new) in enumerate(itertools.pairwise(betas.tolist())):
         log_w = log_w + (new - old) * (place.joint - place.initial)
         place, _ = annealing._transition(path, place._replace(beta=old), steps[t], leapfrogs, rng)
     return annealing.Chains(log_w, place.z, torch.zeros(0, 3))

@@ -62,7 +62,7 @@ def _conjugate(model: Any, batch: Batch) -> Tensor | None:
         return None
     try:
         return conjugate.log_evidence(model, batch)
-    except (AttributeError, ValueError, torch.linalg.LinAlgError):
+    except (AttributeError, ValueError, RuntimeError):
         return None
 
 
