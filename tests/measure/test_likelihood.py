@@ -217,6 +217,9 @@ def test_each_rung_is_measured_under_its_own_name():
     found = rows_by_name(k=[1, 30, 300])
     whole = {row.metric: row.value for row in log_likelihood(conjugate(), [thirteen_tenths(3)], k=300, key=0)}
     assert whole.items() <= {name: row.value for name, row in found.items()}.items()
+    assert found["log_likelihood[k=300]"].value == found["log_likelihood"].value
+    assert found["log_likelihood"].values.mean() == found["log_likelihood"].value
+    assert found["log_likelihood[k=300]"].values is None
     assert found["log_likelihood[k=1]"].value < found["log_likelihood[k=30]"].value < found["log_likelihood"].value
     assert found["log_likelihood_mc_error[k=1]"].value > found["log_likelihood_mc_error"].value > 0
     assert found["k_hat_share[k=1]"].value == 1  # one sample says nothing of log p(x)

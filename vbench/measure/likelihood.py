@@ -109,7 +109,7 @@ def ladder(
 def log_likelihood(
     model: Model, batches: Iterable[Batch], *, k: int | Sequence[int], key: int, chunk: int | None = None
 ) -> list[Measurement]:
-    r"""Means over the data of :func:`ladder`; of each K but the largest under names that end in ``[k=K]``.
+    r"""Means over the data of :func:`ladder`: those of the largest K, and of each of several under ``NAME[k=K]``.
 
     * ``log_likelihood``: nats; its error, sd over data / sqrt(n), covers data and Monte Carlo together.
     * ``log_likelihood_mc_error``: the Monte Carlo standard error of that mean alone, nats; NaN for K = 1 alone.
@@ -127,12 +127,9 @@ def log_likelihood(
         chunk: samples at a time.
     """
     rungs, k_hat = ladder(model, batches, k=[k] if isinstance(k, int) else k, key=key, chunk=chunk)
-    found = []
-    for rung in reversed(rungs):
-        measured = _measured(rung, k_hat)
-        if rung is not rungs[-1]:
-            measured = [m._replace(metric=f"{m.metric}[k={rung.k}]", values=None) for m in measured]
-        found += measured
+    found = _measured(rungs[-1], k_hat)
+    for rung in rungs if len(rungs) > 1 else ():
+        found += [m._replace(metric=f"{m.metric}[k={rung.k}]", values=None) for m in _measured(rung, k_hat)]
     told = bool(k_hat.isfinite().any())  # too few samples have no tail
     return [*found, mean_over_data("k_hat", "encoder", k_hat, "1")] if told else found
 
