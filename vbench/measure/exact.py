@@ -18,6 +18,7 @@ from vbench.types import Batch
 __all__ = ["exact_likelihood", "exact_log_evidence"]
 
 _STATES: Final = 4096  # no dearer for each datum than the samples of an estimate
+_REFUSED: Final = (AttributeError, RuntimeError, ValueError)  # by an oracle, or by parts not made for its question
 _TERMS: Final = 1 << 22  # states times data times their scalars, in double precision: 32 MB
 
 
@@ -49,7 +50,10 @@ def _enumerated(model: Any, batch: Batch) -> Tensor | None:
     except ValueError:
         return None
     size = max(1, _TERMS // (states * max(1, batch.x[0].numel())))
-    return torch.cat([enumeration.log_evidence(model, piece) for piece in _pieces(batch, size)])
+    try:
+        return torch.cat([enumeration.log_evidence(model, piece) for piece in _pieces(batch, size)])
+    except _REFUSED:
+        return None
 
 
 def _conjugate(model: Any, batch: Batch) -> Tensor | None:
@@ -62,7 +66,7 @@ def _conjugate(model: Any, batch: Batch) -> Tensor | None:
         return None
     try:
         return conjugate.log_evidence(model, batch)
-    except (AttributeError, ValueError, RuntimeError):
+    except _REFUSED:
         return None
 
 
