@@ -102,6 +102,7 @@ class _Attempt:
     assignment: Assignment
     cell: Cell
     rows: list[Row] = field(default_factory=list)
+    values: dict[str, torch.Tensor] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     missed: set[str] = field(default_factory=set)
     started: str = field(default_factory=now)
@@ -131,7 +132,7 @@ class _Attempt:
             traceback=trace,
             started=self.started,
         )
-        self.assignment.store.commit(outcome, self.rows)
+        self.assignment.store.commit(outcome, self.rows, {name: each.tolist() for name, each in self.values.items()})
         if status != "oom":  # which may go better with more memory
             self.points.remove()
         return status
@@ -244,7 +245,7 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
                 checkpoints.store(Path(this.assignment.study), this.assignment.key, step, model)
                 continue
             with _evaluating(model, estimator):
-                this.rows += evaluate(built, cell, step, last=step == steps, device=device)
+                this.rows += evaluate(built, cell, step, last=step == steps, device=device, kept=this.values)
             if cell.measure.gradients and cell.measure.gradients.at == "own":
                 this.rows += measure_gradients(built, cell, step, device, this.missed)
         this.facts["paced"] = this.points.notes().get("paced", False)
@@ -253,7 +254,7 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         "backward_passes": cell.train.updates,
     }
     if this.assignment.role == "cell":
-        this.rows += [Row(steps, "train", *m) for m in watch.measurements(cell.train.batch)]
+        this.rows += [m.row(steps, "train") for m in watch.measurements(cell.train.batch)]
         if cell.measure.gradients and cell.measure.gradients.at == "shared":
             _measure_at_reference(this, device, report)
     this.facts["skipped_measures"] = "; ".join(filter(None, [this.facts["skipped_measures"], *sorted(this.missed)]))
