@@ -38,7 +38,7 @@ __all__ = [
     "Trait",
 ]
 
-Support = Literal["real", "binary", "categorical", "unit"]
+Support = Literal["real", "binary", "categorical", "unit", "simplex", "sphere"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class Space:
 
     Attributes:
         shape: event shape without K and B. A categorical latent is one-hot: ``(D, C)`` is D variables of C classes.
-        support: ``real``, ``binary`` {0, 1}, ``categorical`` (one-hot in the last dimension) or ``unit`` [0, 1].
+        support: ``real``, ``binary`` {0, 1}, ``categorical`` (one-hot in the last dimension), ``unit`` [0, 1],
+            ``simplex`` (weights that sum to one; densities are by the volume of all of them but the last) or ``sphere``
+            (vectors of length one; densities are by the sphere's own area).
         layers: how a stacked latent of a hierarchy is cut along its first dimension; empty when it is not.
     """
 
