@@ -81,6 +81,8 @@ def build_choices(choices: Mapping[Kind, Choice], seed: int) -> Built:
             if type(parts[kind]).forward is not Encoder.forward:
                 offers.add(Trait.POSTERIOR)
         offers |= _offers(parts[kind])
+        if kind == "prior" and Trait.POSTERIOR not in getattr(parts[kind], "needs", ()):
+            offers.add(Trait.INDEPENDENT_PRIOR)
     for kind, part in parts.items():
         _refuse(choices, kind, frozenset(getattr(part, "needs", ())) - offers)
     model = Model(parts["encoder"], parts["decoder"], parts["prior"])  # type: ignore[arg-type]

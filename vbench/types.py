@@ -87,6 +87,7 @@ class Trait:
     STEP_LIKELIHOOD: Final = "step-likelihood"  # the decoder emits step by step
     KL: Final = "kl"  # the posterior knows kl(prior) -> [B] for a prior of its own family
     FACTORIZED_PRIOR: Final = "factorized-prior"  # the prior is one factorised density: closed-form KL
+    INDEPENDENT_PRIOR: Final = "independent-prior"  # the prior asks no posterior; the host adds it to such priors
     PROPER_WEIGHT: Final = "proper-weight"  # draws come with log_q that makes p(x, z) / q a proper weight
     IMAGE: Final = "image"  # data are [height, width]
 
