@@ -224,8 +224,8 @@ class NormalMixture:
 
     def log_prob(self, z: Tensor) -> Tensor:
         """``[K, B, D] -> [K, B]``, nats."""
-        # the squares multiplied out are two matrix products: M differences for each z take eight times as long at M = 500.
-        # What cancels in them is least when counted from the middle of the components
+        # multiplied out, the squares are two matrix products: M differences for each z take eight times as long at
+        # M = 500. What cancels in them is least when counted from the middle of the components
         middle = self.loc.mean(0).detach()
         z, loc = z - middle, self.loc - middle
         precision = self.scale.square().reciprocal()
