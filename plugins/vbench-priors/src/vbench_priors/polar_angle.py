@@ -58,19 +58,20 @@ class PolarAngle:
         goal = u * until[:, -1]
         panel = (goal.detach()[..., None] >= until.detach()).sum(-1, keepdim=True).clamp(max=_PANELS - 1)
         until = torch.cat([torch.zeros_like(until[:, :1]), until], -1).expand(*u.shape, -1)
-        below, above = until.gather(-1, panel)[..., 0], until.gather(-1, panel + 1)[..., 0]
-        left, goal = start + panel[..., 0] * width, goal - below
+        below, left = until.gather(-1, panel)[..., 0], start + panel[..., 0] * width
         with torch.no_grad():
             low, high = torch.zeros_like(goal), width.expand_as(goal)
-            step = high * (goal / (above - below)).clamp(0, 1)
+            step = high / 2
             for _ in range(_STEPS):
-                excess = self._over(left, step) - goal
-                low, high = torch.where(excess < 0, step, low), torch.where(excess < 0, high, step)
-                step = step - excess / self._slope(left + step)
-                step = torch.where((step > low) & (step < high), step, (low + high) / 2)
+                found = below + self._over(left, step)
+                short = found < goal
+                low, high = torch.where(short, step, low), torch.where(short, high, step)
+                # for the logarithm, which is concave: from where it falls short no step goes too far
+                step = step - found * (found / goal).log() / self._slope(left + step)
+                step = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
             slope = self._slope(left + step)
         # one step more: its derivative is that of the root
-        return left + step - (self._over(left, step) - goal) / slope
+        return left + step - (below + self._over(left, step) - goal) / slope
 
     @cached_property
     def _window(self) -> tuple[Tensor, Tensor, Tensor]:
