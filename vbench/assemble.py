@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from vbench.grid import Choice, parse_choice
 from vbench.model import Model
 from vbench.registry import Registered, load_registry
 from vbench.rng import derive
-from vbench.types import Dataset, Encoder, Estimator, Incompatible, Space, Trait
+from vbench.types import Dataset, Encoder, Estimator, Incompatible, Space, Support, Trait
 
 __all__ = ["Built", "build", "build_choices", "build_estimator", "load_dataset", "sample_part", "traits"]
 
@@ -81,6 +81,8 @@ def build_choices(choices: Mapping[Kind, Choice], seed: int) -> Built:
             if type(parts[kind]).forward is not Encoder.forward:
                 offers.add(Trait.POSTERIOR)
         offers |= _offers(parts[kind])
+        if kind == "prior" and Trait.POSTERIOR not in getattr(parts[kind], "needs", ()):
+            offers.add(Trait.INDEPENDENT_PRIOR)
     for kind, part in parts.items():
         _refuse(choices, kind, frozenset(getattr(part, "needs", ())) - offers)
     model = Model(parts["encoder"], parts["decoder"], parts["prior"])  # type: ignore[arg-type]
@@ -121,8 +123,8 @@ def _offers(part: nn.Module) -> frozenset[str]:
 
 
 def _task_traits() -> frozenset[str]:
-    supports = ("real", "binary", "categorical", "unit")
-    return frozenset({Trait.IMAGE, *map(Trait.data, supports), *map(Trait.latent, supports)})  # type: ignore[arg-type]
+    supports = get_args(Support)
+    return frozenset({Trait.IMAGE, *map(Trait.data, supports), *map(Trait.latent, supports)})
 
 
 def _declared(registered: Registered) -> frozenset[str]:

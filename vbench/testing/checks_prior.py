@@ -9,7 +9,7 @@ import torch
 
 from vbench.model import Model
 from vbench.rng import Rng
-from vbench.testing.densities import DRAWS, Grid, follows, grid, normalised, same
+from vbench.testing.densities import CHUNK, DRAWS, Grid, follows, grid, in_chunks, normalised, same
 from vbench.testing.partners import batch_of, latents, model_of, randomize, source_check, unrolls
 from vbench.testing.subject import Subject
 from vbench.testing.verdict import Check, Outcome, Verdict
@@ -61,7 +61,8 @@ def _shapes(model: Model, z: Space, given: Batch | None) -> Outcome:
 def _masses(model: Model, z: Space, given: Batch | None) -> tuple[Grid, torch.Tensor]:
     points = grid(z)
     with torch.no_grad():
-        log_p = model.prior_density(given).log_prob(points.points[:, None])
+        density = model.prior_density(given)
+        log_p = in_chunks(points.points[:, None], density.log_prob, CHUNK)
     return points, log_p + points.log_weight[:, None]
 
 
