@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from vbench.beside import beside
 from vbench.catalogue import KINDS, Kind
 from vbench.grid import Choice, parse_choice
 from vbench.model import Model
@@ -30,15 +33,28 @@ class Built(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4)
-def _dataset(name: str, parameters: str) -> Dataset:
-    factory = load_registry().get("dataset", name).factory
-    data: Dataset = factory(**json.loads(parameters))
-    return data
+def _dataset(factory: Callable[..., Dataset], parameters: str, folder: Path | None, files: object) -> Dataset:
+    provided = {} if folder is None else {"folder": folder}
+    return factory(**json.loads(parameters), **provided)
 
 
 def load_dataset(choice: Choice) -> Dataset:
     """The dataset, loaded once per process."""
-    return _dataset(choice.name, json.dumps(choice.parameters))
+    registered = load_registry().get("dataset", choice.name)
+    folder = Path(beside().folder) if "folder" in registered.provided else None
+    files = _files(folder, choice.parameters) if folder else ()
+    return _dataset(registered.factory, json.dumps(choice.parameters), folder, files)
+
+
+def _files(folder: Path, parameters: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    """What changes when a file does that the parameters name."""
+    found = []
+    for value in parameters.values():
+        if isinstance(value, str):
+            with contextlib.suppress(OSError, ValueError):
+                stat = (folder / value).stat()
+                found.append((stat.st_mtime_ns, stat.st_size))
+    return tuple(found)
 
 
 def traits(data: Dataset) -> frozenset[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import platformdirs
 
+from vbench.beside import Beside, use
 from vbench.catalogue import Broken, Catalogue, Component, Parameter
 from vbench.discovery import fingerprint
 
@@ -22,15 +23,18 @@ class PluginError(Exception):
     """Two plugins claim one name; the message names both distributions."""
 
 
-def load_catalogue(*, strict: bool = True) -> Catalogue:
+def load_catalogue(here: Beside | None = None, *, strict: bool = True) -> Catalogue:
     """What is registered. Read from the user's cache while no plugin file has changed, else from the plugins.
 
     Args:
+        here: what stands beside the grid that this process is at work on from now on; None: as before.
         strict: refuse to go on while two plugins claim one name.
 
     Raises:
         PluginError: two plugins claim one name.
     """
+    if here is not None:
+        use(here)
     catalogue = _cached() or _fresh()
     if strict and catalogue.clashes:
         raise PluginError("; ".join(catalogue.clashes))

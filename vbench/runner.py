@@ -17,6 +17,7 @@ from torch import nn
 
 from vbench import checkpoints, claims
 from vbench.assemble import Built, build_choices
+from vbench.beside import Beside, use
 from vbench.grid import Cell, Gradients, cell_from_spec
 from vbench.listing import load_catalogue
 from vbench.measure.schedule import evaluate, measure_gradients, missing
@@ -48,6 +49,7 @@ class Assignment:
         checkpoint: seconds of training between two points that it can go on from; 0: none.
         claim: file and nonce of the claim on the cell; without it, or once it is lost, nothing may be committed.
         debug: open a debugger where it fails.
+        beside: what stands beside the grid.
     """
 
     key: str
@@ -61,6 +63,7 @@ class Assignment:
     checkpoint: float = 0.0
     claim: tuple[str, str] | None = None
     debug: bool = False
+    beside: Beside = field(default_factory=Beside)
 
     @property
     def store(self) -> Store:
@@ -141,6 +144,7 @@ def attempt(assignment: Assignment, report: Report) -> str:
     Returns:
         The committed status: done, diverged, failed, oom or skipped.
     """
+    use(assignment.beside)
     cell = assignment.cell
     this = _Attempt(assignment, cell)
     try:
@@ -200,6 +204,7 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         "unbiased": bool(estimator.unbiased),
         "binarization": data.binarization,
         "data_digest": data.digest,
+        "data_notes": getattr(data, "notes", ""),
         "k": estimator.k,
         "evaluations_per_step": getattr(estimator, "evaluations", estimator.k),
         "skipped_measures": "; ".join(f"{name} {reason}" for name, reason in missing(built, cell.measure).items()),

@@ -6,10 +6,11 @@ import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Final, TypeVar
 
+from vbench.beside import Beside
 from vbench.catalogue import KINDS, Kind
 from vbench.grid.choices import Choice, format_value, parse_text, split_top
 from vbench.grid.parameters import canonical
@@ -128,6 +129,7 @@ class Grid:
         measures: one for each reference run; they differ in nothing else.
         source: the text to keep beside the results; reading it again gives this grid.
         swept: names of ``train`` that are crossed.
+        beside: its folder, and the plugin files that it names.
     """
 
     name: str
@@ -141,6 +143,7 @@ class Grid:
     measures: tuple[Measure, ...]
     source: str = ""
     swept: tuple[str, ...] = ()
+    beside: Beside = field(default_factory=Beside, compare=False)
 
     def __post_init__(self) -> None:
         for axis in AXES.values():
