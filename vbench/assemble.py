@@ -20,7 +20,7 @@ from vbench.registry import Registered, load_registry
 from vbench.rng import derive
 from vbench.types import Dataset, Encoder, Estimator, Incompatible, Space, Trait
 
-__all__ = ["Built", "build", "build_choices", "build_estimator", "load_dataset", "sample_part", "traits"]
+__all__ = ["Built", "Fitting", "build", "build_choices", "build_estimator", "load_dataset", "sample_part", "traits"]
 
 
 class Built(NamedTuple):
@@ -79,28 +79,91 @@ def build_choices(choices: Mapping[Kind, Choice], seed: int) -> Built:
         Incompatible: some part needs what no other offers.
     """
     data = load_dataset(choices["dataset"])
-    registry = load_registry()
     task = _task(data)
+    parts: dict[Kind, nn.Module] = {}
+
+    def made(kind: Kind, registered: Registered, z: Space | None) -> _Said:
+        given = task if z is None else task | {"z": z}
+        parts[kind] = _make(registered, choices[kind], given, derive("init", kind, seed))
+        return _said(kind, parts[kind])
+
+    offers = _fitted(choices, data, made)
+    model = Model(parts["encoder"], parts["decoder"], parts["prior"])  # type: ignore[arg-type]
+    return Built(model, parts["estimator"], data, offers)  # type: ignore[arg-type]
+
+
+class Fitting:
+    """Which combinations go together: as :func:`build_choices` finds out, with each part built once for all of them."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[Choice, Choice, Space | None], _Said | Incompatible] = {}
+
+    def check(self, choices: Mapping[Kind, Choice]) -> None:
+        """See that they do.
+
+        Raises:
+            Incompatible: some part needs what no other offers.
+        """
+        data = load_dataset(choices["dataset"])
+
+        def made(kind: Kind, registered: Registered, z: Space | None) -> _Said:
+            place = choices["dataset"], choices[kind], z
+            if place not in self._seen:
+                given = _task(data) if z is None else _task(data) | {"z": z}
+                try:
+                    self._seen[place] = _said(kind, _make(registered, choices[kind], given, derive("init", kind, 0)))
+                except Incompatible as error:
+                    self._seen[place] = error
+            found = self._seen[place]
+            if isinstance(found, Incompatible):
+                raise Incompatible(*found.args)
+            return found
+
+        _fitted(choices, data, made)
+
+
+class _Said(NamedTuple):
+    """What a part says of itself once it is built; ``z`` is an encoder's."""
+
+    offers: frozenset[str]
+    needs: frozenset[str]
+    z: Space | None
+
+
+def _said(kind: Kind, part: nn.Module) -> _Said:
+    offers, needs = _offers(part), frozenset(getattr(part, "needs", ()))
+    if kind != "encoder":
+        return _Said(offers, needs, None)
+    posterior = {Trait.POSTERIOR} if type(part).forward is not Encoder.forward else set()
+    return _Said(offers | posterior, needs, part.z)  # type: ignore[arg-type]
+
+
+def _fitted(
+    choices: Mapping[Kind, Choice], data: Dataset, made: Callable[[Kind, Registered, Space | None], _Said]
+) -> frozenset[str]:
+    """What the parts offer together, each ``made`` when it is known to fit the task.
+
+    Raises:
+        Incompatible: some part needs what no other offers.
+    """
+    registry = load_registry()
     offers = set(traits(data))
     given = frozenset(offers)  # what is known before anything is built
-    parts: dict[Kind, nn.Module] = {}
+    parts: dict[Kind, _Said] = {}
+    z: Space | None = None
     for kind in KINDS[1:]:
-        choice = choices[kind]
-        registered = registry.get(kind, choice.name)
+        registered = registry.get(kind, choices[kind].name)
         _refuse(choices, kind, _declared(registered) & _task_traits() - given)
-        parts[kind] = _make(registered, choice, task, derive("init", kind, seed))
+        parts[kind] = made(kind, registered, z)
         if kind == "encoder":
-            task["z"] = parts[kind].z
-            latent = Trait.latent(task["z"].support)
+            z = parts[kind].z
+            latent = Trait.latent(z.support)  # type: ignore[union-attr]
             offers.add(latent)
             given = given | {latent}
-            if type(parts[kind]).forward is not Encoder.forward:
-                offers.add(Trait.POSTERIOR)
-        offers |= _offers(parts[kind])
+        offers |= parts[kind].offers
     for kind, part in parts.items():
-        _refuse(choices, kind, frozenset(getattr(part, "needs", ())) - offers)
-    model = Model(parts["encoder"], parts["decoder"], parts["prior"])  # type: ignore[arg-type]
-    return Built(model, parts["estimator"], data, frozenset(offers))  # type: ignore[arg-type]
+        _refuse(choices, kind, part.needs - offers)
+    return frozenset(offers)
 
 
 def build_estimator(text: str, built: Built) -> Estimator:
@@ -136,6 +199,7 @@ def _offers(part: nn.Module) -> frozenset[str]:
     return own | {Trait.PROPER_WEIGHT} if Trait.NORMALIZED in own else own
 
 
+@functools.cache
 def _task_traits() -> frozenset[str]:
     supports = ("real", "binary", "categorical", "unit")
     return frozenset({Trait.IMAGE, *map(Trait.data, supports), *map(Trait.latent, supports)})  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import tempfile
@@ -12,11 +13,12 @@ from typing import Any
 
 import platformdirs
 
-from vbench.beside import Beside, use
+from vbench.beside import Beside, PluginFile, use
 from vbench.catalogue import Broken, Catalogue, Component, Parameter
 from vbench.discovery import fingerprint
+from vbench.grid import GridError, read_grid
 
-__all__ = ["PluginError", "load_catalogue"]
+__all__ = ["PluginError", "load_catalogue", "load_file", "study_catalogue"]
 
 
 class PluginError(Exception):
@@ -39,6 +41,32 @@ def load_catalogue(here: Beside | None = None, *, strict: bool = True) -> Catalo
     if strict and catalogue.clashes:
         raise PluginError("; ".join(catalogue.clashes))
     return catalogue
+
+
+def study_catalogue(study: Path) -> Catalogue:
+    """As :func:`load_catalogue`, with the plugin files that a study's own grid names, as its folder keeps them."""
+    load = functools.partial(load_catalogue, strict=False)
+    use(Beside(str(study.absolute())))
+    with contextlib.suppress(GridError):
+        read_grid(study / "grid.yaml", load)
+    return load()
+
+
+def load_file(text: str) -> str:
+    """Use one plugin file, by its path, in this process; the name that its components are listed under.
+
+    Raises:
+        GridError: it cannot be used; one line.
+    """
+    path = Path(text).absolute()
+    try:
+        file = PluginFile.read(str(path), path.parent)
+    except ValueError as error:
+        raise GridError([str(error)]) from None
+    for broken in load_catalogue(Beside(str(path.parent), (file,)), strict=False).broken:
+        if broken.distribution == file.name:
+            raise GridError([f"{file.name}: {broken.reason}"])
+    return file.name
 
 
 def _file() -> Path | None:

@@ -50,6 +50,7 @@ class Assignment:
         claim: file and nonce of the claim on the cell; without it, or once it is lost, nothing may be committed.
         debug: open a debugger where it fails.
         beside: what stands beside the grid.
+        data: digest of the data that the key is of; empty where it is not known.
     """
 
     key: str
@@ -64,6 +65,7 @@ class Assignment:
     claim: tuple[str, str] | None = None
     debug: bool = False
     beside: Beside = field(default_factory=Beside)
+    data: str = ""
 
     @property
     def store(self) -> Store:
@@ -149,6 +151,8 @@ def attempt(assignment: Assignment, report: Report) -> str:
     this = _Attempt(assignment, cell)
     try:
         built = build_choices(cell.choices(), cell.seed)
+        if assignment.data not in ("", built.data.digest):
+            return this.commit("failed", "its data changed after the run was planned: run it again")
         _run(this, built, report)
     except Incompatible as error:
         return this.commit("skipped", str(error))

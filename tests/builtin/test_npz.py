@@ -180,7 +180,7 @@ def evil_by_hand(folder: Path) -> None:
 def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path)
-    with pytest.raises(DataError, match=r"npz: own.npz (is no .npz file of plain arrays|.*expected numbers)"):
+    with pytest.raises(DataError, match=r"npz: own.npz.*(is no .npz file of plain arrays|expected numbers)"):
         read(tmp_path)
     assert not (tmp_path / "unpickled").exists()
 

@@ -12,7 +12,7 @@ from vbench.discovery import version
 from vbench.execute.logs import plain
 from vbench.grid import GridError
 from vbench.grid.choices import parse_text
-from vbench.listing import load_catalogue
+from vbench.listing import load_catalogue, study_catalogue
 from vbench.records import Outcome, Store
 from vbench.sources import VBENCH, SourceError, Work, bibtex, keyed, parse_source
 
@@ -24,12 +24,14 @@ Used = tuple[Kind, str]
 def cite(study: Path | None) -> int:
     """Write BibTeX to standard output, and to standard error what has no source to cite; returns the exit code."""
     names: set[Used] = set()
+    catalogue = load_catalogue(strict=False)
     if study is not None:
         if not (study / "records").is_dir():
             raise GridError([f"no results in {study} (a study's folder has a folder 'records')"])
+        catalogue = study_catalogue(study)
         stores = Store(study), Store(study / "references")
         names = used(outcome for kept in stores for outcome in kept.outcomes().values())
-    entries, warnings = bibliography(names, load_catalogue(strict=False))
+    entries, warnings = bibliography(names, catalogue)
     print("\n\n".join(entries))
     for warning in warnings:
         print(plain(f"vbench cite: {warning}"), file=sys.stderr)

@@ -140,9 +140,8 @@ def _wrong(array: Array, train: Array) -> str:
 def _wrong_labels(name: str, array: Array, arrays: Mapping[str, Array]) -> str:
     split = name.removesuffix(_LABELS)
     rows = arrays[split].shape[:1] if split in arrays else None
-    return (
-        "" if array.shape == rows and array.dtype.kind in "iu" else f"expected a whole number for each row of {split}"
-    )
+    fits = array.shape == rows and array.dtype.kind in "iu"
+    return "" if fits else f"expected a whole number for each row of {split}"
 
 
 def _kind(arrays: Mapping[str, Array], support: Literal["auto"] | Kind, path: str) -> Kind:
