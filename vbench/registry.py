@@ -18,6 +18,7 @@ from typing import Any, Final, get_type_hints
 import pluggy
 
 from vbench import hookspecs
+from vbench.beside import PluginFile, beside, file_of
 from vbench.catalogue import Broken, Catalogue, Component, Kind
 from vbench.discovery import entry_points, version
 from vbench.grid import parameter_of
@@ -25,7 +26,7 @@ from vbench.grid import parameter_of
 __all__ = ["PROVIDED", "Registered", "Registry", "load_registry"]
 
 PROVIDED: Final[Mapping[Kind, frozenset[str]]] = {
-    "dataset": frozenset(),
+    "dataset": frozenset({"folder"}),
     "encoder": frozenset({"x", "n", "mean", "data"}),
     "decoder": frozenset({"x", "n", "mean", "data", "z"}),
     "prior": frozenset({"x", "n", "mean", "data", "z"}),
@@ -71,6 +72,8 @@ class Registry:
             try:
                 self._manager.check_pending()
                 found = self._collect(plugin, distribution, version)
+                if file_of(distribution):
+                    self._refuse(found)
             except BaseException:
                 self._manager.unregister(plugin)
                 raise
@@ -107,6 +110,15 @@ class Registry:
                 ]
         return found
 
+    def _refuse(self, found: list[Registered]) -> None:
+        """What a plugin file may not do: register nothing, or a name that is taken."""
+        if not found:
+            raise ValueError("it registers nothing: expected a hook such as vbench_estimators, marked @hookimpl")
+        for component in (item.component for item in found):
+            if owner := self.components[component.kind].get(component.name):
+                taken = f"{component.kind} {component.name!r} is registered by {owner.component.distribution}"
+                raise ValueError(f"{taken} already: choose another name")
+
     def _claim(self, item: Registered) -> None:
         component = item.component
         owner = self.components[component.kind].setdefault(component.name, item)
@@ -134,7 +146,7 @@ class Registry:
 
 def reason(error: BaseException) -> str:
     """One line: what went wrong and in which line of which file."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = () if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)  # it says where
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     text = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {text}{where}"
@@ -176,9 +188,13 @@ def describe(kind: Kind, name: str, factory: Any, distribution: str, version: st
     )
 
 
-@functools.cache
 def load_registry() -> Registry:
-    """Built-ins and every installed plugin, loaded once."""
+    """Built-ins, every installed plugin and the plugin files of the grid at hand, loaded once."""
+    return _loaded(beside().plugins)
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded(files: tuple[PluginFile, ...]) -> Registry:
     from vbench.builtin import plugin as builtin
 
     registry = Registry()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vbench import checkpoints, claims, kept
 from vbench.assemble import Built, build_choices
 from vbench.batches import noticed_progress
+from vbench.beside import Beside, use
 from vbench.grid import Cell, Gradients, cell_from_spec
 from vbench.listing import load_catalogue
 from vbench.measure.schedule import evaluate, measure_gradients, missing
@@ -51,6 +52,8 @@ class Assignment:
         debug: open a debugger where it fails.
         keep: what is left of it when it is done: ``weights``, ``state`` or nothing.
         start: file that a shorter run of the same has left; empty where training begins at the beginning.
+        beside: what stands beside the grid.
+        data: digest of the data that the key is of; empty where it is not known.
     """
 
     key: str
@@ -66,6 +69,8 @@ class Assignment:
     debug: bool = False
     keep: str = ""
     start: str = ""
+    beside: Beside = field(default_factory=Beside)
+    data: str = ""
 
     @property
     def store(self) -> Store:
@@ -148,10 +153,13 @@ def attempt(assignment: Assignment, report: Report) -> str:
     Returns:
         The committed status: done, diverged, failed, oom or skipped.
     """
+    use(assignment.beside)
     cell = assignment.cell
     this = _Attempt(assignment, cell)
     try:
         built = build_choices(cell.choices(), cell.seed)
+        if assignment.data not in ("", built.data.digest):
+            return this.commit("failed", "its data changed after the run was planned: run it again")
         _run(this, built, report)
     except Incompatible as error:
         return this.commit("skipped", str(error))
@@ -227,6 +235,7 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         "unbiased": bool(estimator.unbiased),
         "binarization": data.binarization,
         "data_digest": data.digest,
+        "data_notes": getattr(data, "notes", ""),
         "k": estimator.k,
         "evaluations_per_step": getattr(estimator, "evaluations", estimator.k),
         "skipped_measures": "; ".join(f"{name} {reason}" for name, reason in missing(built, cell.measure).items()),

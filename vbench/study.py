@@ -20,6 +20,7 @@ from vbench.planning import Keep, Plan, Planned, Rerun, asked_grid, make_plan
 from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
 from vbench.runner import Assignment
+from vbench.store import replace as replace_file
 
 __all__ = ["Plan", "Planned", "Result", "make_plan", "run"]
 
@@ -202,7 +203,10 @@ def tidy(store: Store) -> list[Path]:
 
 def _assignment(plan: Plan, planned: Planned, device: str, role: str = "cell") -> Assignment:
     cell = planned.cell
-    return Assignment(planned.key, cell.spec(), cell.labels(), str(plan.folder), role, planned.reference, device)
+    more: dict[str, Any] = {"beside": plan.grid.beside, "data": planned.data}
+    return Assignment(
+        planned.key, cell.spec(), cell.labels(), str(plan.folder), role, planned.reference, device, **more
+    )
 
 
 def _jobs(plan: Plan, device: str, keep: str) -> Iterator[Job]:
@@ -218,11 +222,17 @@ def _jobs(plan: Plan, device: str, keep: str) -> Iterator[Job]:
 
 
 def _keep_grid(plan: Plan) -> None:
-    """Keep the recipe next to what it produces; a study's own grid file stays as its author wrote it."""
+    """Keep the recipe next to what it produces; a study's own files stay as their author wrote them."""
     kept = plan.folder / "grid.yaml"
     plan.folder.mkdir(parents=True, exist_ok=True)
     if plan.grid.source and not kept.exists():
         kept.write_text(plan.grid.source, "utf-8")
+    if plan.folder.resolve() != Path(plan.grid.beside.folder).resolve():
+        for file in plan.grid.beside.plugins:
+            copy = plan.folder / file.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if not copy.exists() or copy.read_bytes() != file.content:
+                replace_file(file.content, copy)
 
 
 def _device(name: str) -> str:

@@ -17,7 +17,7 @@ from vbench.grid import Gradients, GridError, LogLikelihood, Measure, Reference,
 SHARED = Gradients(
     draws=100, batches=4, at="shared", batch=100, reference=Reference(steps=1000), checkpoints=(0, 500, 1000)
 )
-KEYS = "name, datasets, encoders, decoders, priors, estimators, seeds, train, measure"
+KEYS = "name, plugins, datasets, encoders, decoders, priors, estimators, seeds, train, measure"
 FOLDER = "expected a name for a folder (letters, digits, '.', '_', '-', not starting with '.', at most 80)"
 SEEDS = "expected a number of seeds (1 to 1000000) or a list of distinct integers >= 0"
 ENTRY = "name, name[param=value] or name: {param: value}"
@@ -484,7 +484,11 @@ def lines_or_grid(file):
         return error.lines, None
 
 
-@pytest.mark.parametrize("block", range(4))
+# 2,000 of 500 each by default, 20,000 with -m slow
+BLOCKS = [pytest.param(block, marks=() if block < 4 else pytest.mark.slow) for block in range(44)]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
 def test_mutated_grids_are_read_or_explained(tmp_path, block):
     source = random.Random(block)
     file = tmp_path / "grid.yaml"

@@ -1,4 +1,4 @@
-"""Commands that show results: report, compare, reproduce."""
+"""Commands that show results: report, compare, reproduce, cite."""
 
 from __future__ import annotations
 
@@ -98,3 +98,15 @@ def reproduce(study: Path, **asked: Any) -> None:
     from vbench.report import reproduction
 
     sys.exit(reproduction.reproduce(study, **asked))
+
+
+@main.command(epilog=example("vbench cite results/quickstart > quickstart.bib"))
+@click.argument("study", type=click.Path(path_type=Path), required=False)
+def cite(study: Path | None) -> None:
+    """Write BibTeX of vbench and of every method and dataset that STUDY, a results folder, used.
+
+    The entries come from the sources in the components' documentation; what has none is named on standard error.
+    """
+    from vbench.report import citing
+
+    sys.exit(citing.cite(study))

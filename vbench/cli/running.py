@@ -121,7 +121,7 @@ def _read(grid: Path, overrides: tuple[str, ...], filters: tuple[str, ...], max_
     from vbench.grid import read_grid
     from vbench.listing import load_catalogue
 
-    found = read_grid(grid, load_catalogue(), overrides)
+    found = read_grid(grid, load_catalogue, overrides)
     found = found.filtered(filters) if filters else found
     if found.size > max_cells:
         text = f"{grid} has {found.size:,} cells, more than --max-cells {max_cells}"
