@@ -7,6 +7,7 @@ and costs only the cells that need it; two owners of one name are an error that 
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import re
 import traceback
@@ -30,6 +31,7 @@ PROVIDED: Final[Mapping[Kind, frozenset[str]]] = {
     "decoder": frozenset({"x", "n", "mean", "data", "z"}),
     "prior": frozenset({"x", "n", "mean", "data", "z"}),
     "estimator": frozenset({"x", "n", "mean", "data", "z"}),
+    "executor": frozenset({"limits", "workers"}),
 }
 _HOOKS: Final[Mapping[str, Kind]] = {
     "vbench_datasets": "dataset",
@@ -37,7 +39,9 @@ _HOOKS: Final[Mapping[str, Kind]] = {
     "vbench_decoders": "decoder",
     "vbench_priors": "prior",
     "vbench_estimators": "estimator",
+    "vbench_executors": "executor",
 }
+_OWN: Final = {"builtin": "vbench.builtin.plugin", "execute": "vbench.execute.plugin"}  # by name, as strangers' are
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}")
 
 
@@ -179,10 +183,9 @@ def describe(kind: Kind, name: str, factory: Any, distribution: str, version: st
 @functools.cache
 def load_registry() -> Registry:
     """Built-ins and every installed plugin, loaded once."""
-    from vbench.builtin import plugin as builtin
-
     registry = Registry()
-    registry.add(builtin, "vbench", version(), "builtin")
+    for name, module in _OWN.items():
+        registry.add(importlib.import_module(module), "vbench", version(), name)
     for point in entry_points():
         registry.load(point)
     return registry
