@@ -232,7 +232,7 @@ def _make(registered: Registered, choice: Choice, task: Mapping[str, Any], key: 
 def sample_part(kind: Kind, name: str) -> nn.Module | None:
     """A component with its default parameters, made for small data: to look at, not to run. None where it cannot be."""
     registered = load_registry().get(kind, name)
-    if kind == "dataset" or any(parameter.required for parameter in registered.component.parameters):
+    if kind in ("dataset", "executor") or any(parameter.required for parameter in registered.component.parameters):
         return None
     parameters = {parameter.name: parameter.default for parameter in registered.component.parameters}
     choice = Choice(kind, name, {}, parameters)
