@@ -484,7 +484,7 @@ def lines_or_grid(file):
         return error.lines, None
 
 
-@pytest.mark.parametrize("block", range(4))
+@pytest.mark.parametrize("block", [0, *(pytest.param(block, marks=pytest.mark.slow) for block in (1, 2, 3))])
 def test_mutated_grids_are_read_or_explained(tmp_path, block):
     source = random.Random(block)
     file = tmp_path / "grid.yaml"
@@ -492,9 +492,9 @@ def test_mutated_grids_are_read_or_explained(tmp_path, block):
     for _ in range(500):
         text = mutated(source)
         file.write_bytes(text.encode())
-        start = time.perf_counter()
+        start = time.process_time()
         lines, grid = lines_or_grid(file)
-        slowest = max(slowest, time.perf_counter() - start)
+        slowest = max(slowest, time.process_time() - start)
         rows = re.split(r"\r\n|\r|\n", text)
         for line in lines:
             assert re.match(r"g\.yaml:\d+:\d+: \S", line), (line, text)
@@ -539,7 +539,7 @@ def test_reading_loads_neither_torch_nor_pandas_nor_plugins():
 
 def test_reading_is_quick(grid_file):
     read_grid(grid_file, CATALOGUE)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(10):
         read_grid(grid_file, CATALOGUE)
-    assert (time.perf_counter() - start) / 10 < 0.1
+    assert (time.process_time() - start) / 10 < 0.1
