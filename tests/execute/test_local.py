@@ -75,7 +75,7 @@ def test_progress_is_throttled_and_ends_at_the_last_step(seen):
 
 
 def test_a_timeout_leaves_time_for_a_last_word(seen):
-    assert seen.run([("last_word",)], timeout=0.5).ends() == {"job0": "partial"}
+    assert seen.run([("last_word",)], timeout=2.0).ends() == {"job0": "partial"}
     assert seen.lost == []
 
 
@@ -91,7 +91,7 @@ def test_threads_left_behind_do_not_hold_a_job(seen):
 
 
 def test_two_workers_overlap(seen):
-    seen.run([("nap", 0.5, seen.folder, name) for name in "abc"])
+    seen.run([("nap", 1.5, seen.folder, name) for name in "abc"])
     spans = {name: (float(start), float(end)) for name, start, end in seen.marks()}
     assert spans["a"][0] < spans["b"][1]
     assert spans["b"][0] < spans["a"][1]
