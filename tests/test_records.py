@@ -181,7 +181,7 @@ def test_an_unknown_status_is_refused():
 
 
 def test_a_later_schema_is_refused_by_name(store, monkeypatch):
-    monkeypatch.setattr("vbench.records.SCHEMA_VERSION", 2)
+    monkeypatch.setattr("vbench.attempts.SCHEMA_VERSION", 2)
     store.commit(outcome())
     monkeypatch.undo()
     assert store.outcomes() == {}

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from tests.grid.fake_catalogue import CATALOGUE
 from vbench.grid.positions import GridError, Problems, from_python
+from vbench.grid.sections import read_measure, read_trains
 from vbench.grid.settings import (
     Gradients,
     InferenceGap,
@@ -16,8 +17,6 @@ from vbench.grid.settings import (
     Reference,
     Train,
     log_spaced,
-    read_measure,
-    read_trains,
 )
 
 

@@ -75,10 +75,10 @@ def read(**settings):
 )
 def test_a_wrong_method_is_found_in_the_grid(method, message, monkeypatch):
     if method == "no-k":
-        from vbench.grid import settings
+        from vbench.grid import sections
 
         found = parse_choice("reparam", "estimator", load_registry().catalogue())
-        monkeypatch.setattr(settings, "read_choices", lambda *_: [replace(found, name="no-k", parameters={})])
+        monkeypatch.setattr(sections, "read_choices", lambda *_: [replace(found, name="no-k", parameters={})])
     with pytest.raises(GridError, match=message):
         read(method=method)
 

@@ -25,7 +25,7 @@ from vbench.grid.positions import (
     plain,
     put,
 )
-from vbench.grid.settings import read_measures, read_trains
+from vbench.grid.sections import read_measures, read_trains
 from vbench.grid.values import MAX_ENTRIES, unknown
 from vbench.grid.yaml12 import MAX_BYTES, decode, read_yaml
 

@@ -12,9 +12,10 @@ from rich.text import Text
 
 from vbench.execute.logs import plain
 from vbench.grid import Grid
+from vbench.planning import Plan, Planned
 from vbench.report.progress import RunProgress
 from vbench.report.summary import summarize, tables
-from vbench.study import Plan, Planned, Result
+from vbench.study import Result
 from vbench.study import run as run_study
 
 __all__ = ["plan_json", "run", "show_plan"]
