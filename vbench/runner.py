@@ -17,14 +17,17 @@ from torch import nn
 
 from vbench import checkpoints, claims
 from vbench.assemble import Built, build_choices
+from vbench.batches import fixed_batches
 from vbench.grid import Cell, Gradients, cell_from_spec
 from vbench.listing import load_catalogue
+from vbench.measure.evaluations import decoder_evaluations
 from vbench.measure.schedule import evaluate, measure_gradients, missing
 from vbench.measure.throughput import Stopwatch
 from vbench.provenance import environment, provenance
 from vbench.records import Outcome, Row, Store, wrong
 from vbench.registry import reason
 from vbench.resume import Points
+from vbench.rng import derive
 from vbench.training import Diverged, train
 from vbench.types import Incompatible
 
@@ -102,6 +105,7 @@ class _Attempt:
     started: str = field(default_factory=now)
     clock: float = field(default_factory=time.perf_counter)
     points: Points = field(default_factory=Points)
+    asked: list[float] = field(default_factory=list)  # decoder evaluations of an estimate, counted at each stop
 
     def __post_init__(self) -> None:
         # before any plugin is imported: code that changes meanwhile must not pass for what ran
@@ -173,7 +177,8 @@ def _points(this: _Attempt, watch: Stopwatch) -> Points:
     path = assignment.store.folder / "resume" / f"{assignment.key}.safetensors"
 
     def notes() -> dict[str, Any]:
-        return {"rows": this.rows, "blocks": watch.blocks, "seconds": time.perf_counter() - this.clock}
+        seconds = time.perf_counter() - this.clock
+        return {"rows": this.rows, "blocks": watch.blocks, "seconds": seconds, "asked": this.asked}
 
     points = Points(path, assignment.checkpoint, {"key": assignment.key, **this.provenance}, notes)
     points.heed()
@@ -182,6 +187,7 @@ def _points(this: _Attempt, watch: Stopwatch) -> Points:
         this.rows += [Row(*row) for row in found["rows"]]
         watch.blocks += [(seconds, steps) for seconds, steps in found["blocks"]]
         this.clock -= found["seconds"]
+        this.asked += found["asked"]
         this.facts["resumed_after"] = points.step
     return points
 
@@ -216,10 +222,13 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         if this.assignment.role == "reference":
             checkpoints.store(Path(this.assignment.study), this.assignment.key, step, model)
             continue
+        this.asked.append(_evaluations(built, cell, device))
         with _evaluating(model, estimator):
             this.rows += evaluate(built, cell, step, last=step == steps, device=device)
         if cell.measure.gradients and cell.measure.gradients.at == "own":
             this.rows += measure_gradients(built, cell, step, device, this.missed)
+    if this.asked:
+        this.facts["evaluations_per_step"] = sum(this.asked) / len(this.asked)
     this.facts |= {
         "evaluations": cell.train.updates * min(cell.train.batch, len(data.train)) * this.facts["evaluations_per_step"],
         "backward_passes": cell.train.updates,
@@ -229,6 +238,13 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         if cell.measure.gradients and cell.measure.gradients.at == "shared":
             _measure_at_reference(this, device, report)
     this.facts["skipped_measures"] = "; ".join(filter(None, [this.facts["skipped_measures"], *sorted(this.missed)]))
+
+
+def _evaluations(built: Built, cell: Cell, device: torch.device) -> float:
+    """The decoder's, per datum of a training step; an encoder's own are among them."""
+    key = derive("evaluations", cell.seed)
+    batch = next(fixed_batches(built.data, "train", cell.train.batch, key, count=1, device=device))
+    return decoder_evaluations(built.model, built.estimator, batch, key)
 
 
 @contextlib.contextmanager
