@@ -64,12 +64,18 @@ def traits(data: Dataset) -> frozenset[str]:
 
 
 def training_mean(data: Dataset) -> Tensor:
-    """Mean of the training data as the parts see them ``[*X]``: bytes are intensities in [0, 1]."""
-    if data.train.dtype != torch.uint8:
-        return data.train.mean(0)
-    if data.binarization == "threshold":
-        return (data.train >= 128).float().mean(0)
-    return data.train.float().mean(0) / 255
+    """Mean of the training data as the parts see them ``[*X]``: bytes are intensities in [0, 1].
+
+    Each entry's over the data in which it was observed; zero where it never was.
+    """
+    x = data.train
+    if x.dtype == torch.uint8:
+        x = (x >= 128).float() if data.binarization == "threshold" else x.float() / 255
+    mask = getattr(data, "masks", {}).get("train")
+    if mask is None:
+        return x.mean(0)
+    seen = mask.bool()
+    return torch.where(seen, x, 0).sum(0) / seen.sum(0).clamp(min=1)  # what stands in padding may be no number
 
 
 def build_choices(choices: Mapping[Kind, Choice], seed: int) -> Built:

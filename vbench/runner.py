@@ -17,16 +17,22 @@ from torch import Tensor, nn
 
 from vbench import checkpoints, claims, kept
 from vbench.assemble import Built, build_choices
+<<<<<<< HEAD
 from vbench.batches import noticed_progress
 from vbench.beside import Beside, use
+=======
+from vbench.batches import fixed_batches
+>>>>>>> measures
 from vbench.grid import Cell, Gradients, cell_from_spec
 from vbench.listing import load_catalogue
+from vbench.measure.evaluations import decoder_evaluations
 from vbench.measure.schedule import evaluate, measure_gradients, missing
 from vbench.measure.throughput import Stopwatch
 from vbench.provenance import environment, provenance
 from vbench.records import Outcome, Row, Store, wrong
 from vbench.registry import reason
 from vbench.resume import Points
+from vbench.rng import derive
 from vbench.training import Diverged, train
 from vbench.types import Incompatible
 
@@ -113,7 +119,11 @@ class _Attempt:
     started: str = field(default_factory=now)
     clock: float = field(default_factory=time.perf_counter)
     points: Points = field(default_factory=Points)
+<<<<<<< HEAD
     paced: Callable[[], bool] = bool  # whether training has asked how far it is
+=======
+    asked: list[float] = field(default_factory=list)  # decoder evaluations of an estimate, counted at each stop
+>>>>>>> measures
 
     def __post_init__(self) -> None:
         # before any plugin is imported: code that changes meanwhile must not pass for what ran
@@ -187,7 +197,13 @@ def _points(this: _Attempt, watch: Stopwatch) -> Points:
     assignment = this.assignment
     path = assignment.store.folder / "resume" / f"{assignment.key}.safetensors"
 
+<<<<<<< HEAD
     before: dict[str, Any] = {}
+=======
+    def notes() -> dict[str, Any]:
+        seconds = time.perf_counter() - this.clock
+        return {"rows": this.rows, "blocks": watch.blocks, "seconds": seconds, "asked": this.asked}
+>>>>>>> measures
 
     def notes() -> dict[str, Any]:
         paced = before.get("paced", False) or this.paced()
@@ -217,7 +233,12 @@ def _points(this: _Attempt, watch: Stopwatch) -> Points:
         this.rows += [Row(*row) for row in found["rows"]]
         watch.blocks += [(seconds, steps) for seconds, steps in found["blocks"]]
         this.clock -= found["seconds"]
+<<<<<<< HEAD
         this.facts["continued_after" if points.continued else "resumed_after"] = points.step
+=======
+        this.asked += found["asked"]
+        this.facts["resumed_after"] = points.step
+>>>>>>> measures
     return points
 
 
@@ -246,6 +267,7 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
     if this.assignment.role == "reference":
         checkpoints.store(Path(this.assignment.study), this.assignment.key, 0, model)
     this.points = _points(this, watch)
+<<<<<<< HEAD
     with noticed_progress() as this.paced:
         for step, bounds in train(built, cell.train, cell.seed, stops, watch, report, this.points):
             mean, error = _mean(bounds)
@@ -258,6 +280,21 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
             if cell.measure.gradients and cell.measure.gradients.at == "own":
                 this.rows += measure_gradients(built, cell, step, device, this.missed)
         this.facts["paced"] = this.points.notes().get("paced", False)
+=======
+    for step, bounds in train(built, cell.train, cell.seed, stops, watch, report, this.points):
+        mean, error = _mean(bounds)
+        this.rows.append(Row(step, "train", "bound", "all", mean, error, len(bounds), "nats"))
+        if this.assignment.role == "reference":
+            checkpoints.store(Path(this.assignment.study), this.assignment.key, step, model)
+            continue
+        this.asked.append(_evaluations(built, cell, device))
+        with _evaluating(model, estimator):
+            this.rows += evaluate(built, cell, step, last=step == steps, device=device)
+        if cell.measure.gradients and cell.measure.gradients.at == "own":
+            this.rows += measure_gradients(built, cell, step, device, this.missed)
+    if this.asked:
+        this.facts["evaluations_per_step"] = sum(this.asked) / len(this.asked)
+>>>>>>> measures
     this.facts |= {
         "evaluations": cell.train.updates * min(cell.train.batch, len(data.train)) * this.facts["evaluations_per_step"],
         "backward_passes": cell.train.updates,
@@ -267,6 +304,13 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         if cell.measure.gradients and cell.measure.gradients.at == "shared":
             _measure_at_reference(this, device, report)
     this.facts["skipped_measures"] = "; ".join(filter(None, [this.facts["skipped_measures"], *sorted(this.missed)]))
+
+
+def _evaluations(built: Built, cell: Cell, device: torch.device) -> float:
+    """The decoder's, per datum of a training step; an encoder's own are among them."""
+    key = derive("evaluations", cell.seed)
+    batch = next(fixed_batches(built.data, "train", cell.train.batch, key, count=1, device=device))
+    return decoder_evaluations(built.model, built.estimator, batch, key)
 
 
 @contextlib.contextmanager
