@@ -17,12 +17,8 @@ from torch import Tensor, nn
 
 from vbench import checkpoints, claims, kept
 from vbench.assemble import Built, build_choices
-<<<<<<< HEAD
-from vbench.batches import noticed_progress
+from vbench.batches import fixed_batches, noticed_progress
 from vbench.beside import Beside, use
-=======
-from vbench.batches import fixed_batches
->>>>>>> measures
 from vbench.grid import Cell, Gradients, cell_from_spec
 from vbench.listing import load_catalogue
 from vbench.measure.evaluations import decoder_evaluations
@@ -119,11 +115,8 @@ class _Attempt:
     started: str = field(default_factory=now)
     clock: float = field(default_factory=time.perf_counter)
     points: Points = field(default_factory=Points)
-<<<<<<< HEAD
     paced: Callable[[], bool] = bool  # whether training has asked how far it is
-=======
     asked: list[float] = field(default_factory=list)  # decoder evaluations of an estimate, counted at each stop
->>>>>>> measures
 
     def __post_init__(self) -> None:
         # before any plugin is imported: code that changes meanwhile must not pass for what ran
@@ -197,17 +190,12 @@ def _points(this: _Attempt, watch: Stopwatch) -> Points:
     assignment = this.assignment
     path = assignment.store.folder / "resume" / f"{assignment.key}.safetensors"
 
-<<<<<<< HEAD
     before: dict[str, Any] = {}
-=======
-    def notes() -> dict[str, Any]:
-        seconds = time.perf_counter() - this.clock
-        return {"rows": this.rows, "blocks": watch.blocks, "seconds": seconds, "asked": this.asked}
->>>>>>> measures
 
     def notes() -> dict[str, Any]:
         paced = before.get("paced", False) or this.paced()
-        return {"rows": this.rows, "blocks": watch.blocks, "seconds": time.perf_counter() - this.clock, "paced": paced}
+        seconds = time.perf_counter() - this.clock
+        return {"rows": this.rows, "blocks": watch.blocks, "seconds": seconds, "paced": paced, "asked": this.asked}
 
     def leave(tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
         try:
@@ -233,12 +221,8 @@ def _points(this: _Attempt, watch: Stopwatch) -> Points:
         this.rows += [Row(*row) for row in found["rows"]]
         watch.blocks += [(seconds, steps) for seconds, steps in found["blocks"]]
         this.clock -= found["seconds"]
-<<<<<<< HEAD
-        this.facts["continued_after" if points.continued else "resumed_after"] = points.step
-=======
         this.asked += found["asked"]
-        this.facts["resumed_after"] = points.step
->>>>>>> measures
+        this.facts["continued_after" if points.continued else "resumed_after"] = points.step
     return points
 
 
@@ -267,7 +251,6 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
     if this.assignment.role == "reference":
         checkpoints.store(Path(this.assignment.study), this.assignment.key, 0, model)
     this.points = _points(this, watch)
-<<<<<<< HEAD
     with noticed_progress() as this.paced:
         for step, bounds in train(built, cell.train, cell.seed, stops, watch, report, this.points):
             mean, error = _mean(bounds)
@@ -275,26 +258,12 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
             if this.assignment.role == "reference":
                 checkpoints.store(Path(this.assignment.study), this.assignment.key, step, model)
                 continue
+            this.asked.append(_evaluations(built, cell, device))
             with _evaluating(model, estimator):
                 this.rows += evaluate(built, cell, step, last=step == steps, device=device, kept=this.values)
             if cell.measure.gradients and cell.measure.gradients.at == "own":
                 this.rows += measure_gradients(built, cell, step, device, this.missed)
         this.facts["paced"] = this.points.notes().get("paced", False)
-=======
-    for step, bounds in train(built, cell.train, cell.seed, stops, watch, report, this.points):
-        mean, error = _mean(bounds)
-        this.rows.append(Row(step, "train", "bound", "all", mean, error, len(bounds), "nats"))
-        if this.assignment.role == "reference":
-            checkpoints.store(Path(this.assignment.study), this.assignment.key, step, model)
-            continue
-        this.asked.append(_evaluations(built, cell, device))
-        with _evaluating(model, estimator):
-            this.rows += evaluate(built, cell, step, last=step == steps, device=device)
-        if cell.measure.gradients and cell.measure.gradients.at == "own":
-            this.rows += measure_gradients(built, cell, step, device, this.missed)
-    if this.asked:
-        this.facts["evaluations_per_step"] = sum(this.asked) / len(this.asked)
->>>>>>> measures
     this.facts |= {
         "evaluations": cell.train.updates * min(cell.train.batch, len(data.train)) * this.facts["evaluations_per_step"],
         "backward_passes": cell.train.updates,

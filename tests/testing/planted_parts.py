@@ -255,24 +255,18 @@ PLANTED_PARTS = [
     ("encoder", BrokenEncoder, "wrong log_q", "proper-weight[real-1]"),
     ("encoder", BrokenEncoder, "kl swapped", "kl[real-1]"),
     ("encoder", BrokenEncoder, "offers logits", "offers[real-1]"),
-<<<<<<< HEAD
     ("encoder", BrokenSticks, "simplex, forgets what is left", "normalised[simplex-3]"),
     ("encoder", BrokenSticks, "simplex, draws too wide", "draws[simplex-2]"),
-=======
     ("encoder", BrokenEncoder, "asks the decoder behind the counter's back", "evaluations[real-1]"),
->>>>>>> measures
     ("encoder", SilentEncoder, "offers a density without a posterior", "no-posterior[real-1]"),
     ("prior", BrokenPrior, "divides by exp(log variance) alone", "normalised[real-1]"),
     ("prior", BrokenPrior, "unnormalised", "normalised[real-2]"),
     ("prior", BrokenPrior, "draws too wide", "draws[real-1]"),
     ("prior", BrokenPrior, "global", "shapes[real-1]"),
     ("prior", BrokenPrior, "never learns", "learns[real-2]"),
-<<<<<<< HEAD
     ("prior", BrokenSphere, "sphere, volume for area", "normalised[sphere-3]"),
     ("prior", BrokenSphere, "sphere, never turned", "draws[sphere-2]"),
-=======
     ("prior", BrokenPrior, "shows the encoder an input of its own", "amortized[real-1]"),
->>>>>>> measures
     ("decoder", BrokenDecoder, "mean of logits", "mean[binary, real latent]"),
     ("decoder", BrokenDecoder, "samples flipped", "samples[binary, real latent]"),
     ("decoder", BrokenDecoder, "ignores the mask", "mask[binary, real latent]"),
