@@ -264,6 +264,8 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
             if cell.measure.gradients and cell.measure.gradients.at == "own":
                 this.rows += measure_gradients(built, cell, step, device, this.missed)
         this.facts["paced"] = this.points.notes().get("paced", False)
+    if this.asked:
+        this.facts["evaluations_per_step"] = sum(this.asked) / len(this.asked)
     this.facts |= {
         "evaluations": cell.train.updates * min(cell.train.batch, len(data.train)) * this.facts["evaluations_per_step"],
         "backward_passes": cell.train.updates,
