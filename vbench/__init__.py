@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vbench.model import Model, frozen
     from vbench.records import load
     from vbench.report.comparison import compare
+    from vbench.report.per_datum import paired_differences
     from vbench.rng import Rng, derive
     from vbench.steps import Sequences, State, StepDecoder, StepEncoder, StepPrior, sequences
     from vbench.study import run
@@ -72,6 +73,7 @@ _HOMES = {
     "vbench.model": ("Model", "frozen"),
     "vbench.records": ("load",),
     "vbench.report.comparison": ("compare",),
+    "vbench.report.per_datum": ("paired_differences",),
     "vbench.rng": ("Rng", "derive"),
     "vbench.steps": ("Sequences", "State", "StepDecoder", "StepEncoder", "StepPrior", "sequences"),
     "vbench.study": ("run",),
@@ -164,6 +166,7 @@ __all__ = [
     "hookimpl",
     "load",
     "mlp",
+    "paired_differences",
     "run",
     "sample",
     "sequences",

@@ -6,6 +6,7 @@ no rows.
 
 from __future__ import annotations
 
+import base64
 import json
 import operator
 import re
@@ -19,7 +20,9 @@ from vbench.grid.crossing import SCHEMA_VERSION
 from vbench.index import sealed
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 __all__ = [
     "LABELS",
@@ -30,6 +33,7 @@ __all__ = [
     "packed",
     "read",
     "read_outcome",
+    "read_values",
     "schema",
     "text_of",
     "wrong",
@@ -40,6 +44,7 @@ LABELS: Final = ("dataset", "encoder", "decoder", "prior", "train", "estimator")
 
 _NAMED = ("dataset", "encoder", "decoder", "prior", "estimator", "train")
 _NUMBERS = {"seed": "int64", "step": "int64", "value": "float64", "std_error": "float64", "n": "int64"}
+_VALUES: Final = "vbench.values"
 _KEY = re.compile(r"[0-9A-Za-z_-]{3,128}")
 _FILE = re.compile(rf"({_KEY.pattern})\.(0|[1-9]\d*)\.parquet")
 
@@ -126,14 +131,34 @@ def _table(study: str, outcome: Outcome, rows: list[Row]) -> pa.Table:
     return pa.table({f.name: pa.array(columns[f.name], type=f.type) for f in schema()})
 
 
-def packed(study: str, outcome: Outcome, rows: Iterable[Row]) -> bytes:
-    """The file of one attempt.
+def packed(
+    study: str, outcome: Outcome, rows: Iterable[Row], values: Mapping[str, Iterable[float]] | None = None
+) -> bytes:
+    """The file of one attempt; ``values`` of single data stand in its metadata, in single precision.
 
     Raises:
         TypeError: a value cannot be recorded.
     """
     table = _table(study, outcome, [_checked(row) for row in rows])
-    return sealed(table, {"vbench.schema": str(SCHEMA_VERSION), "vbench.outcome": text_of(outcome)})
+    metadata = {"vbench.schema": str(SCHEMA_VERSION), "vbench.outcome": text_of(outcome)}
+    if values:
+        metadata[_VALUES] = json.dumps({name: _encoded(each) for name, each in values.items()})
+    return sealed(table, metadata)
+
+
+def _encoded(values: Iterable[float]) -> str:
+    import numpy as np
+
+    return base64.b64encode(np.asarray([*values], "<f4").tobytes()).decode()
+
+
+def read_values(path: Path) -> dict[str, NDArray[np.float32]]:
+    """The values of single data that the file of an attempt keeps, by split and metric: ``test log_likelihood``."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    kept = json.loads(pq.read_metadata(path).metadata.get(_VALUES.encode(), b"{}"))
+    return {name: np.frombuffer(base64.b64decode(text), "<f4") for name, text in kept.items()}
 
 
 def wrong(row: Row) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vbench import checkpoints, kept
-from vbench.assemble import build_choices, load_dataset
+from vbench.assemble import Fitting, load_dataset
+from vbench.beside import use
 from vbench.catalogue import Catalogue
 from vbench.continuing import Shorter, trained_steps
 from vbench.grid import Cell, Choice, Gradients, Grid, Measure, Reference, parse_choice, read_grid
@@ -29,13 +30,14 @@ _NO_DATA = "not available"
 _FINAL = ("done", "diverged")  # training again would give the same
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Planned:
     """One cell and what is to happen to it.
 
     Attributes:
         reference: key of the run whose checkpoints it is measured at.
         start: the file below ``kept`` that its training goes on from.
+        data: digest of its data, as they were; empty where they could not be had.
     """
 
     cell: Cell
@@ -44,6 +46,7 @@ class Planned:
     reason: str = ""
     reference: str = ""
     start: str = ""
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,14 @@ class _Combination:
         obstacle: why its parts do not go together.
         key: of a seed, and of a reference run where there is one.
         reference, reference_key: the run whose checkpoints it is measured at, and its key of a seed.
+        data: digest of its data; empty where they cannot be had.
     """
 
     obstacle: str
     key: Callable[..., str]
     reference: Cell | None
     reference_key: Callable[..., str]
+    data: str
 
 
 @dataclass
@@ -106,6 +111,7 @@ class _Planner:
         self.obstacle = functools.cache(self._obstacle)
         self.current = functools.cache(self._current)
         self.digest = functools.cache(self._digest)
+        self.fitting = Fitting()
         self._specs: dict[str, Outcome] | None = None
 
     def plan(self) -> Plan:
@@ -135,7 +141,7 @@ class _Planner:
             if action == "run" and (key not in stored or stored[key].status not in _FINAL):
                 start, why = shorter.start(cell, self.digest, self.current)
                 reason = reason or why
-            cells.append(Planned(cell, key, action, reason, reference, start))
+            cells.append(Planned(cell, key, action, reason, reference, start, shared.data))
             if action == "run" and shared.reference and reference not in references:
                 wanted = replace(shared.reference, seed=cell.seed)
                 references[reference] = self._decide_reference(wanted, reference, kept_runs)
@@ -150,6 +156,7 @@ class _Planner:
             cell.keys(digest, reference=reference is not None),
             reference,
             reference.keys(digest, role="reference") if reference else lambda seed: "",
+            self._data(cell),
         )
 
     def _decide(self, cell: Cell, key: str, obstacle: str, stored: Mapping[str, Outcome]) -> tuple[Action, str]:
@@ -172,7 +179,11 @@ class _Planner:
         steps = cell.measure.gradients.checkpoints if cell.measure.gradients else ()
         if action == "done" and stored[key].status == "done" and checkpoints.lacking(self.folder, key, steps):
             action, reason = "run", "a checkpoint is missing"
-        return Planned(cell, key, action, reason)
+        return Planned(cell, key, action, reason, data=self._data(cell))
+
+    def _data(self, cell: Cell) -> str:
+        digest = self.digest(cell.dataset)
+        return "" if digest == _NO_DATA else digest
 
     def _other(self, cell: Cell, stored: Mapping[str, Outcome]) -> str:
         """Why a cell has another key than a stored one of the same spec."""
@@ -212,7 +223,7 @@ class _Planner:
         if self.digest(choices[0]) == _NO_DATA:
             return ""
         try:
-            build_choices({choice.kind: choice for choice in choices}, seed=0)
+            self.fitting.check({choice.kind: choice for choice in choices})
         except Incompatible as error:
             return str(error)
         except Exception:  # the attempt will fail with the same, in its own row
@@ -257,6 +268,8 @@ def asked_grid(grid: str | Path | Mapping[str, Any] | Grid, overrides: Sequence[
     Raises:
         GridError: it, an override or a filter is wrong.
     """
-    if not isinstance(grid, Grid):
-        grid = read_grid(grid, load_catalogue(), overrides)
+    if isinstance(grid, Grid):
+        use(grid.beside)
+    else:
+        grid = read_grid(grid, load_catalogue, overrides)
     return grid.filtered(filters) if filters else grid

@@ -18,6 +18,7 @@ __all__ = ["code_digest", "environment", "provenance", "stale_reason"]
 _NOT_CODE = (
     "report",
     "plot.py",
+    "sources.py",
     "testing",
     "cli",
     "planning.py",

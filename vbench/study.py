@@ -7,19 +7,19 @@ from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from vbench.catalogue import Catalogue
 from vbench.claims import Claims
-from vbench.execute.dask_cluster import ClusterError, DaskExecutor
-from vbench.execute.jobs import Event, Job, Wait
-from vbench.execute.local import Executor
+from vbench.execute.asked import executor_named, make_executor
+from vbench.execute.jobs import Event, Executor, ExecutorError, Job, Limits, Wait
 from vbench.grid import Grid, GridError
 from vbench.listing import load_catalogue
 from vbench.planning import Keep, Plan, Planned, Rerun, asked_grid, make_plan
 from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
 from vbench.runner import Assignment
+from vbench.store import replace as replace_file
 
 __all__ = ["Plan", "Planned", "Result", "make_plan", "run"]
 
@@ -68,7 +68,7 @@ def run(
     rerun: Rerun | None = None,
     keep: Keep | None = None,
     debug: bool = False,
-    executor: Literal["local", "dask"] = "local",
+    executor: str | Callable[..., Executor] = "local",
     scheduler: str = "",
     shard: tuple[int, int] | None = None,
     only: Collection[str] | None = None,
@@ -97,8 +97,9 @@ def run(
         keep: ``weights`` of every cell, for :func:`vbench.trained`, or its ``state``, from which more steps go on too;
             cells that are done without are run again.
         debug: open a debugger where a cell fails; with ``workers=0``.
-        executor: ``local`` processes, or ``dask``: workers of a cluster, started here unless ``scheduler`` is given.
-        scheduler: address of a running Dask scheduler, ``tcp://host:8786``.
+        executor: what runs the cells, ``name`` or ``name[param=value]``: ``local`` processes, ``dask`` workers of a
+            cluster that is started here, or a plugin's; or a factory of one (see :class:`vbench.execute.Executor`).
+        scheduler: address of a running Dask scheduler, ``tcp://host:8786``: short for ``dask[scheduler=...]``.
         shard: (i, n): only the i-th of n parts of the cells, 1 to n; which a cell is in depends on its key alone.
         only: keys of the cells that are run; None: all.
         on_plan, on_event: called with the plan, then as cells start, go on and end.
@@ -112,14 +113,11 @@ def run(
     folder = Path(results) / grid.name
     workers = (os.cpu_count() or 1) if workers is None else workers
     workers = min(workers, 1) if exclusive else workers
-    if exclusive and scheduler:
-        raise GridError(["--exclusive: not with --scheduler, whose workers run cells side by side"])
-    limits: dict[str, Any] = {"threads": threads, "timeout": timeout, "memory": memory, "log_folder": folder / "logs"}
-    engine: Executor | DaskExecutor = (
-        DaskExecutor(_TARGET, workers=workers, scheduler=scheduler, **limits)
-        if executor == "dask" or scheduler
-        else Executor(_TARGET, workers=workers, **limits)
-    )
+    executor = executor_named(executor, scheduler) if isinstance(executor, str) else executor
+    limits = Limits(_TARGET, (folder / "logs").resolve(), threads, timeout, memory)
+    engine = make_executor(executor, limits, workers)
+    if exclusive and engine.at_once > 1:
+        raise GridError([f"--exclusive: not with {executor}, whose workers run cells side by side"])
     engine.warm()
     device = _device(device)
     stores = Store(folder), Store(folder / "references")
@@ -149,7 +147,7 @@ def run(
             commit(_assignment(plan, planned, device), "skipped", planned.reason)
 
     jobs = list(_jobs(plan, device, keep or ""))
-    timing = "shared" if min(workers, len(jobs)) > 1 else "exclusive"
+    timing = "shared" if min(engine.at_once, len(jobs)) > 1 else "exclusive"
     same = {"timing": timing, "checkpoint": checkpoint, "debug": debug}
     jobs = [replace(job, payload=replace(job.payload, **same)) for job in jobs]
     with Claims(folder) as claims:
@@ -175,8 +173,8 @@ def run(
 
         try:
             engine.run(jobs, tell, lost, admit)
-        except ClusterError as error:
-            raise GridError([str(error)]) from None
+        except ExecutorError as error:
+            raise GridError([f"--executor {executor}: {error}"]) from None
         finally:
             store.compact()
     outcomes = store.outcomes()
@@ -202,7 +200,10 @@ def tidy(store: Store) -> list[Path]:
 
 def _assignment(plan: Plan, planned: Planned, device: str, role: str = "cell") -> Assignment:
     cell = planned.cell
-    return Assignment(planned.key, cell.spec(), cell.labels(), str(plan.folder), role, planned.reference, device)
+    more: dict[str, Any] = {"beside": plan.grid.beside, "data": planned.data}
+    return Assignment(
+        planned.key, cell.spec(), cell.labels(), str(plan.folder), role, planned.reference, device, **more
+    )
 
 
 def _jobs(plan: Plan, device: str, keep: str) -> Iterator[Job]:
@@ -218,11 +219,17 @@ def _jobs(plan: Plan, device: str, keep: str) -> Iterator[Job]:
 
 
 def _keep_grid(plan: Plan) -> None:
-    """Keep the recipe next to what it produces; a study's own grid file stays as its author wrote it."""
+    """Keep the recipe next to what it produces; a study's own files stay as their author wrote them."""
     kept = plan.folder / "grid.yaml"
     plan.folder.mkdir(parents=True, exist_ok=True)
     if plan.grid.source and not kept.exists():
         kept.write_text(plan.grid.source, "utf-8")
+    if plan.folder.resolve() != Path(plan.grid.beside.folder).resolve():
+        for file in plan.grid.beside.plugins:
+            copy = plan.folder / file.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if not copy.exists() or copy.read_bytes() != file.content:
+                replace_file(file.content, copy)
 
 
 def _device(name: str) -> str:

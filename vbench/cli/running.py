@@ -43,10 +43,10 @@ from vbench.cli.group import example, main
 @click.option("--pdb", "debug", is_flag=True, help="With --in-process: open a debugger where a cell fails.")
 @click.option(
     "--executor",
-    type=click.Choice(["local", "dask"]),
     default="local",
     show_default=True,
-    help="Processes of this machine, or workers of a Dask cluster, which is started here.",
+    metavar="NAME",
+    help="What runs the cells: local processes, dask (a cluster that is started here), or a plugin's.",
 )
 @click.option("--scheduler", default="", metavar="ADDRESS", help="Join a running Dask cluster, tcp://host:8786.")
 @click.option(
@@ -77,6 +77,9 @@ def run(
     if debug and not in_process:
         raise click.UsageError("--pdb needs --in-process")
     asked = _read(grid, overrides, filters, max_cells)
+    from vbench.execute.asked import executor_named
+
+    limits["executor"] = executor_named(limits["executor"], limits.pop("scheduler"))
     from vbench.report import console
 
     again = {"results": results, "keep_stale": keep_stale, "rerun": rerun, "exclusive": exclusive, "keep": keep}
@@ -121,7 +124,7 @@ def _read(grid: Path, overrides: tuple[str, ...], filters: tuple[str, ...], max_
     from vbench.grid import read_grid
     from vbench.listing import load_catalogue
 
-    found = read_grid(grid, load_catalogue(), overrides)
+    found = read_grid(grid, load_catalogue, overrides)
     found = found.filtered(filters) if filters else found
     if found.size > max_cells:
         text = f"{grid} has {found.size:,} cells, more than --max-cells {max_cells}"

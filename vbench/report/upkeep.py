@@ -77,7 +77,7 @@ def _counts(outcomes: Iterable[Outcome]) -> str:
 
 def _planned(study: Path) -> str:
     try:
-        return f"; {read_grid(study / 'grid.yaml', load_catalogue()).size} cells in grid.yaml"
+        return f"; {read_grid(study / 'grid.yaml', load_catalogue).size} cells in grid.yaml"
     except GridError:
         return ""
 
