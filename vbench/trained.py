@@ -14,7 +14,7 @@ from vbench import kept
 from vbench.assemble import Built, build_choices
 from vbench.batches import binarize
 from vbench.grid import cell_from_spec
-from vbench.listing import load_catalogue
+from vbench.listing import study_catalogue
 from vbench.model import Model
 from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
@@ -50,7 +50,7 @@ def trained(study: str | Path, cell: str) -> Built:
         raise FileNotFoundError(f"no weights of {outcome.name} were kept: run it again with --keep weights")
     found = cell_from_spec(outcome.spec, outcome.labels)
     choices = found.choices()
-    if why := stale_reason(outcome.provenance, provenance(choices.values(), load_catalogue())):
+    if why := stale_reason(outcome.provenance, provenance(choices.values(), study_catalogue(folder))):
         warnings.warn(f"these weights are of other code than runs now: {why}", stacklevel=2)
     built = build_choices(choices, found.seed)
     if outcome.facts.get("data_digest") != built.data.digest:

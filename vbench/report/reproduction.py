@@ -53,7 +53,7 @@ def reproduce(
     """Run a study's own grid again, all of it or so many cells, and say what came out otherwise; the exit code."""
     if not (study / "records").is_dir():
         raise GridError([f"no results in {study} (a study's folder has a folder 'records')"])
-    grid = read_grid(study / "grid.yaml", load_catalogue())
+    grid = read_grid(study / "grid.yaml", load_catalogue)
     before = {key: o for key, o in Store(study).outcomes().items() if o.status in ("done", "diverged")}
     chosen = sorted(before)[:cells]  # keys are hashes: the first are a sample
     if not chosen:
@@ -151,8 +151,9 @@ def _show(
     counts = {verdict: sum(d.verdict == verdict for d in found) for verdict in ("identical", "within", "different")}
     cells = len({difference.cell for difference in found})
     console.print()
-    text = f"{study}: {cells} cell{'s' * (cells != 1)} run again, {len(found)} metrics of them: {counts['identical']} identical to the bit, "
-    text += f"{counts['within']} within the 95% interval, {counts['different']} different (timings and memory apart)"
+    text = f"{study}: {cells} cell{'s' * (cells != 1)} run again, {len(found)} metrics of them: "
+    text += f"{counts['identical']} identical to the bit, {counts['within']} within the 95% interval, "
+    text += f"{counts['different']} different (timings and memory apart)"
     console.print(Text(text), soft_wrap=True)
     if absent:
         text = f"not run, cells: {len(absent)}; the grid beside the records, or the data, are not those that they had"
