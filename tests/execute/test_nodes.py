@@ -85,6 +85,7 @@ class Nodes:
     def worker(self, number: int) -> None:
         command = ["distributed.cli.dask_worker", self.address, "--host", f"10.231.7.{number + 1}", "--nthreads", "1"]
         command += ["--no-dashboard", "--local-directory", str(self.folder / f"node{number}"), "--no-nanny"]
+        command += ["--preload", "tests.execute.lighter"]
         self.start(f"node{number}", f"vbnode{number}", *command)
 
     def drive(self, grid: Path, results: Path) -> subprocess.Popen:
@@ -107,7 +108,7 @@ def jobs_of(process: subprocess.Popen) -> list[psutil.Process]:
 
 
 def test_two_nodes(tmp_path) -> None:
-    grid = small(estimators=["reparam", "rloo[k=2]"], seeds=4, train={"steps": 400, "batch": 16})
+    grid = small(estimators=["reparam", "rloo[k=2]"], seeds=3, train={"steps": 60, "batch": 16})
     path = tmp_path / "grid.yaml"
     path.write_text(json.dumps(grid))
     vbench.run(grid, results=tmp_path / "serial", workers=0)

@@ -21,7 +21,7 @@ from typing import Any
 __all__ = ["PRELOAD", "environment", "forks", "pipe", "start", "warm"]
 
 # What most cells import. Only libraries: a plugin may touch CUDA when imported, which would spoil every fork.
-PRELOAD = (
+PRELOAD: tuple[str, ...] = (
     *("torch", "torch._dynamo", "pandas", "pyarrow.parquet", "sklearn.datasets", "safetensors.torch"),
     *("annotated_types", "pluggy", "pydantic.types", "ruamel.yaml", "vbench.execute.preloaded"),
 )
