@@ -13,6 +13,8 @@ import vbench as api
 from tests.command import Done, called, together, vbench
 from tests.strangers import GOOD, install
 
+pytestmark = pytest.mark.timeout(900)  # the first test of some runs what the others look at
+
 GRID = """
 name: small
 datasets: [bernoulli-bars]

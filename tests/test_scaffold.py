@@ -18,6 +18,8 @@ from vbench.catalogue import KINDS, Broken, Catalogue, Component, Kind
 from vbench.listing import load_catalogue
 from vbench.scaffold import ScaffoldError, new_plugin, next_commands
 
+pytestmark = pytest.mark.timeout(900)  # the first test of some builds what the others share
+
 EMPTY = Catalogue({})
 # names whose classes and modules would hide what the templates import, were they not told apart
 NAMES: dict[Kind, str] = {

@@ -33,7 +33,7 @@ from vbench.oracles.enumeration import states
 from vbench.rng import Rng, derive
 from vbench.types import Batch, Decoder, Encoder, Estimate, Space
 
-SIZE = 14
+SIZE = 5
 all_draws = functools.lru_cache(maxsize=32)(latin)
 
 
@@ -141,8 +141,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("name", "draws"), [*((name, 34) for name in CASES), ("stl", 60)])
-def test_moments_are_those_of_plain_backward_passes(name, draws):
+@pytest.mark.parametrize(("name", "draws"), [*((name, 24) for name in CASES), ("stl", 40)])
+def test_moments_are_those_of_plain_backward_passes(name, draws, monkeypatch):
+    monkeypatch.setattr(engine, "_FREEDOM", 12)  # few draws, to be made one by one
     estimator, build, binary = CASES[name]
     estimator.double()
     model = build()
