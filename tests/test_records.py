@@ -35,7 +35,7 @@ rows = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(rows=rows)
 def test_rows_survive_unchanged(rows, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("s") / "stüdy")
@@ -56,7 +56,7 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(
     spec=st.dictionaries(st.text(), json_values),
     status=st.sampled_from(STATUSES),
@@ -181,7 +181,7 @@ def test_an_unknown_status_is_refused():
 
 
 def test_a_later_schema_is_refused_by_name(store, monkeypatch):
-    monkeypatch.setattr("vbench.records.SCHEMA_VERSION", 2)
+    monkeypatch.setattr("vbench.attempts.SCHEMA_VERSION", 2)
     store.commit(outcome())
     monkeypatch.undo()
     assert store.outcomes() == {}

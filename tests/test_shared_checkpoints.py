@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 import vbench
+from vbench.planning import make_plan
 from vbench.records import Store
-from vbench.study import make_plan, run
+from vbench.study import run
 
 GRID: dict[str, Any] = {
     "name": "shared",

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from vbench.model import Model, frozen
     from vbench.records import load
     from vbench.report.comparison import compare
+    from vbench.report.per_datum import paired_differences
     from vbench.rng import Rng, derive
     from vbench.steps import Sequences, State, StepDecoder, StepEncoder, StepPrior, sequences
     from vbench.study import run
     from vbench.targets import Wake
+    from vbench.trained import encode, sample, trained
     from vbench.types import (
         Atoms,
         Batch,
@@ -71,10 +73,12 @@ _HOMES = {
     "vbench.model": ("Model", "frozen"),
     "vbench.records": ("load",),
     "vbench.report.comparison": ("compare",),
+    "vbench.report.per_datum": ("paired_differences",),
     "vbench.rng": ("Rng", "derive"),
     "vbench.steps": ("Sequences", "State", "StepDecoder", "StepEncoder", "StepPrior", "sequences"),
     "vbench.study": ("run",),
     "vbench.targets": ("Wake",),
+    "vbench.trained": ("encode", "sample", "trained"),
     "vbench.types": (
         "Atoms",
         "Batch",
@@ -155,14 +159,18 @@ __all__ = [
     "compare",
     "content",
     "derive",
+    "encode",
     "fingerprint",
     "frozen",
     "gradient_moments",
     "hookimpl",
     "load",
     "mlp",
+    "paired_differences",
     "run",
+    "sample",
     "sequences",
+    "trained",
 ]
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
+from vbench.beside import beside
 from vbench.catalogue import KINDS, Kind
 from vbench.grid import Choice, parse_choice
 from vbench.model import Model
@@ -17,7 +20,7 @@ from vbench.registry import Registered, load_registry
 from vbench.rng import derive
 from vbench.types import Dataset, Encoder, Estimator, Incompatible, Space, Support, Trait
 
-__all__ = ["Built", "build", "build_choices", "build_estimator", "load_dataset", "sample_part", "traits"]
+__all__ = ["Built", "Fitting", "build", "build_choices", "build_estimator", "load_dataset", "sample_part", "traits"]
 
 
 class Built(NamedTuple):
@@ -30,15 +33,28 @@ class Built(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4)
-def _dataset(name: str, parameters: str) -> Dataset:
-    factory = load_registry().get("dataset", name).factory
-    data: Dataset = factory(**json.loads(parameters))
-    return data
+def _dataset(factory: Callable[..., Dataset], parameters: str, folder: Path | None, files: object) -> Dataset:
+    provided = {} if folder is None else {"folder": folder}
+    return factory(**json.loads(parameters), **provided)
 
 
 def load_dataset(choice: Choice) -> Dataset:
     """The dataset, loaded once per process."""
-    return _dataset(choice.name, json.dumps(choice.parameters))
+    registered = load_registry().get("dataset", choice.name)
+    folder = Path(beside().folder) if "folder" in registered.provided else None
+    files = _files(folder, choice.parameters) if folder else ()
+    return _dataset(registered.factory, json.dumps(choice.parameters), folder, files)
+
+
+def _files(folder: Path, parameters: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    """What changes when a file does that the parameters name."""
+    found = []
+    for value in parameters.values():
+        if isinstance(value, str):
+            with contextlib.suppress(OSError, ValueError):
+                stat = (folder / value).stat()
+                found.append((stat.st_mtime_ns, stat.st_size))
+    return tuple(found)
 
 
 def traits(data: Dataset) -> frozenset[str]:
@@ -48,12 +64,18 @@ def traits(data: Dataset) -> frozenset[str]:
 
 
 def training_mean(data: Dataset) -> Tensor:
-    """Mean of the training data as the parts see them ``[*X]``: bytes are intensities in [0, 1]."""
-    if data.train.dtype != torch.uint8:
-        return data.train.mean(0)
-    if data.binarization == "threshold":
-        return (data.train >= 128).float().mean(0)
-    return data.train.float().mean(0) / 255
+    """Mean of the training data as the parts see them ``[*X]``: bytes are intensities in [0, 1].
+
+    Each entry's over the data in which it was observed; zero where it never was.
+    """
+    x = data.train
+    if x.dtype == torch.uint8:
+        x = (x >= 128).float() if data.binarization == "threshold" else x.float() / 255
+    mask = getattr(data, "masks", {}).get("train")
+    if mask is None:
+        return x.mean(0)
+    seen = mask.bool()
+    return torch.where(seen, x, 0).sum(0) / seen.sum(0).clamp(min=1)  # what stands in padding may be no number
 
 
 def build_choices(choices: Mapping[Kind, Choice], seed: int) -> Built:
@@ -63,30 +85,93 @@ def build_choices(choices: Mapping[Kind, Choice], seed: int) -> Built:
         Incompatible: some part needs what no other offers.
     """
     data = load_dataset(choices["dataset"])
-    registry = load_registry()
     task = _task(data)
+    parts: dict[Kind, nn.Module] = {}
+
+    def made(kind: Kind, registered: Registered, z: Space | None) -> _Said:
+        given = task if z is None else task | {"z": z}
+        parts[kind] = _make(registered, choices[kind], given, derive("init", kind, seed))
+        return _said(kind, parts[kind])
+
+    offers = _fitted(choices, data, made)
+    model = Model(parts["encoder"], parts["decoder"], parts["prior"])  # type: ignore[arg-type]
+    return Built(model, parts["estimator"], data, offers)  # type: ignore[arg-type]
+
+
+class Fitting:
+    """Which combinations go together: as :func:`build_choices` finds out, with each part built once for all of them."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[Choice, Choice, Space | None], _Said | Incompatible] = {}
+
+    def check(self, choices: Mapping[Kind, Choice]) -> None:
+        """See that they do.
+
+        Raises:
+            Incompatible: some part needs what no other offers.
+        """
+        data = load_dataset(choices["dataset"])
+
+        def made(kind: Kind, registered: Registered, z: Space | None) -> _Said:
+            place = choices["dataset"], choices[kind], z
+            if place not in self._seen:
+                given = _task(data) if z is None else _task(data) | {"z": z}
+                try:
+                    self._seen[place] = _said(kind, _make(registered, choices[kind], given, derive("init", kind, 0)))
+                except Incompatible as error:
+                    self._seen[place] = error
+            found = self._seen[place]
+            if isinstance(found, Incompatible):
+                raise Incompatible(*found.args)
+            return found
+
+        _fitted(choices, data, made)
+
+
+class _Said(NamedTuple):
+    """What a part says of itself once it is built; ``z`` is an encoder's."""
+
+    offers: frozenset[str]
+    needs: frozenset[str]
+    z: Space | None
+
+
+def _said(kind: Kind, part: nn.Module) -> _Said:
+    offers, needs = _offers(part), frozenset(getattr(part, "needs", ()))
+    if kind != "encoder":
+        return _Said(offers, needs, None)
+    posterior = {Trait.POSTERIOR} if type(part).forward is not Encoder.forward else set()
+    return _Said(offers | posterior, needs, part.z)  # type: ignore[arg-type]
+
+
+def _fitted(
+    choices: Mapping[Kind, Choice], data: Dataset, made: Callable[[Kind, Registered, Space | None], _Said]
+) -> frozenset[str]:
+    """What the parts offer together, each ``made`` when it is known to fit the task.
+
+    Raises:
+        Incompatible: some part needs what no other offers.
+    """
+    registry = load_registry()
     offers = set(traits(data))
     given = frozenset(offers)  # what is known before anything is built
-    parts: dict[Kind, nn.Module] = {}
+    parts: dict[Kind, _Said] = {}
+    z: Space | None = None
     for kind in KINDS[1:]:
-        choice = choices[kind]
-        registered = registry.get(kind, choice.name)
+        registered = registry.get(kind, choices[kind].name)
         _refuse(choices, kind, _declared(registered) & _task_traits() - given)
-        parts[kind] = _make(registered, choice, task, derive("init", kind, seed))
+        parts[kind] = made(kind, registered, z)
         if kind == "encoder":
-            task["z"] = parts[kind].z
-            latent = Trait.latent(task["z"].support)
+            z = parts[kind].z
+            latent = Trait.latent(z.support)  # type: ignore[union-attr]
             offers.add(latent)
             given = given | {latent}
-            if type(parts[kind]).forward is not Encoder.forward:
-                offers.add(Trait.POSTERIOR)
-        offers |= _offers(parts[kind])
-        if kind == "prior" and Trait.POSTERIOR not in getattr(parts[kind], "needs", ()):
+        offers |= parts[kind].offers
+        if kind == "prior" and Trait.POSTERIOR not in parts[kind].needs:
             offers.add(Trait.INDEPENDENT_PRIOR)
     for kind, part in parts.items():
-        _refuse(choices, kind, frozenset(getattr(part, "needs", ())) - offers)
-    model = Model(parts["encoder"], parts["decoder"], parts["prior"])  # type: ignore[arg-type]
-    return Built(model, parts["estimator"], data, frozenset(offers))  # type: ignore[arg-type]
+        _refuse(choices, kind, part.needs - offers)
+    return frozenset(offers)
 
 
 def build_estimator(text: str, built: Built) -> Estimator:
@@ -122,6 +207,7 @@ def _offers(part: nn.Module) -> frozenset[str]:
     return own | {Trait.PROPER_WEIGHT} if Trait.NORMALIZED in own else own
 
 
+@functools.cache
 def _task_traits() -> frozenset[str]:
     supports = get_args(Support)
     return frozenset({Trait.IMAGE, *map(Trait.data, supports), *map(Trait.latent, supports)})
@@ -152,7 +238,7 @@ def _make(registered: Registered, choice: Choice, task: Mapping[str, Any], key: 
 def sample_part(kind: Kind, name: str) -> nn.Module | None:
     """A component with its default parameters, made for small data: to look at, not to run. None where it cannot be."""
     registered = load_registry().get(kind, name)
-    if kind == "dataset" or any(parameter.required for parameter in registered.component.parameters):
+    if kind in ("dataset", "executor") or any(parameter.required for parameter in registered.component.parameters):
         return None
     parameters = {parameter.name: parameter.default for parameter in registered.component.parameters}
     choice = Choice(kind, name, {}, parameters)

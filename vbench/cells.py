@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from vbench.attempts import LABELS, Outcome
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-__all__ = ["flatten", "frame"]
+__all__ = ["flatten", "frame", "row"]
+
+_FIRST = ("study", "cell", *LABELS, "seed", "status", "reason", "attempt", "plugins", "started")
+_CATEGORIES = ("study", *LABELS, "status", "plugins")
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -26,12 +31,12 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", json.dumps(value) if isinstance(value, list | tuple) else value
 
 
-def frame(rows: Sequence[Mapping[str, Any]], names: Sequence[str], categories: Container[str]) -> DataFrame:
-    """Rows as a DataFrame: ``names`` first, then every other name met; what a row lacks stays missing."""
+def frame(rows: Sequence[Mapping[str, Any]]) -> DataFrame:
+    """Rows as a DataFrame: what every cell has first, then every other name met; what a row lacks stays missing."""
     import pandas as pd
 
-    columns = dict.fromkeys(itertools.chain(names, *rows))
-    return pd.DataFrame({n: _series([row.get(n) for row in rows], n in categories) for n in columns})
+    columns = dict.fromkeys(itertools.chain(_FIRST, *rows))
+    return pd.DataFrame({n: _series([row.get(n) for row in rows], n in _CATEGORIES) for n in columns})
 
 
 def _series(values: list[Any], category: bool) -> Series[Any]:
@@ -50,3 +55,22 @@ def _series(values: list[Any], category: bool) -> Series[Any]:
         return pd.Series(values, dtype="float64")
     texts = [value if isinstance(value, str | None) else json.dumps(value) for value in values]
     return pd.Series(texts, dtype="str")
+
+
+def row(study: str, outcome: Outcome) -> dict[str, Any]:
+    """One cell: what identifies it, its status, and every parameter, fact and source by its dotted name."""
+    plugins = ", ".join(f"{p['name']}=={p['version']}" for p in outcome.provenance.get("plugins", ()))
+    fixed = {"study": study, "cell": outcome.key, "seed": outcome.seed, "plugins": plugins}
+    fixed |= {label: outcome.labels.get(label, "") for label in LABELS}
+    fixed |= {name: getattr(outcome, name) for name in ("status", "reason", "attempt", "started")}
+    trees = (_lifted(outcome.spec), outcome.facts, outcome.provenance)
+    return dict(itertools.chain(*map(flatten, trees))) | fixed
+
+
+def _lifted(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"encoder": {"name": ..., "parameters": {"latent": 8}}}`` gives the column ``encoder.latent``."""
+    lifted = {}
+    for kind, part in spec.items():
+        inner = part.get("parameters") if isinstance(part, Mapping) else None
+        lifted[kind] = {"name": part.get("name"), **inner} if isinstance(inner, Mapping) else part
+    return lifted

@@ -15,7 +15,21 @@ from vbench.grid import Choice
 __all__ = ["code_digest", "environment", "provenance", "stale_reason"]
 
 # what only shows results (L6) or only judges cannot change a number
-_NOT_CODE = ("report", "plot.py", "testing", "cli.py", "study.py", "listing.py", "verdicts.py", "__main__.py")
+_NOT_CODE = (
+    "report",
+    "plot.py",
+    "sources.py",
+    "testing",
+    "cli",
+    "planning.py",
+    "continuing.py",
+    "study.py",
+    "listing.py",
+    "verdicts.py",
+    "merging.py",
+    "trained.py",
+    "__main__.py",
+)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ and costs only the cells that need it; two owners of one name are an error that 
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import re
 import traceback
@@ -18,6 +19,7 @@ from typing import Any, Final, get_type_hints
 import pluggy
 
 from vbench import hookspecs
+from vbench.beside import PluginFile, beside, file_of
 from vbench.catalogue import Broken, Catalogue, Component, Kind
 from vbench.discovery import entry_points, version
 from vbench.grid import parameter_of
@@ -25,11 +27,12 @@ from vbench.grid import parameter_of
 __all__ = ["PROVIDED", "Registered", "Registry", "load_registry"]
 
 PROVIDED: Final[Mapping[Kind, frozenset[str]]] = {
-    "dataset": frozenset(),
+    "dataset": frozenset({"folder"}),
     "encoder": frozenset({"x", "n", "mean", "data"}),
     "decoder": frozenset({"x", "n", "mean", "data", "z"}),
     "prior": frozenset({"x", "n", "mean", "data", "z"}),
     "estimator": frozenset({"x", "n", "mean", "data", "z"}),
+    "executor": frozenset({"limits", "workers"}),
 }
 _HOOKS: Final[Mapping[str, Kind]] = {
     "vbench_datasets": "dataset",
@@ -37,7 +40,9 @@ _HOOKS: Final[Mapping[str, Kind]] = {
     "vbench_decoders": "decoder",
     "vbench_priors": "prior",
     "vbench_estimators": "estimator",
+    "vbench_executors": "executor",
 }
+_OWN: Final = {"builtin": "vbench.builtin.plugin", "execute": "vbench.execute.plugin"}  # by name, as strangers' are
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}")
 
 
@@ -71,6 +76,8 @@ class Registry:
             try:
                 self._manager.check_pending()
                 found = self._collect(plugin, distribution, version)
+                if file_of(distribution):
+                    self._refuse(found)
             except BaseException:
                 self._manager.unregister(plugin)
                 raise
@@ -107,6 +114,15 @@ class Registry:
                 ]
         return found
 
+    def _refuse(self, found: list[Registered]) -> None:
+        """What a plugin file may not do: register nothing, or a name that is taken."""
+        if not found:
+            raise ValueError("it registers nothing: expected a hook such as vbench_estimators, marked @hookimpl")
+        for component in (item.component for item in found):
+            if owner := self.components[component.kind].get(component.name):
+                taken = f"{component.kind} {component.name!r} is registered by {owner.component.distribution}"
+                raise ValueError(f"{taken} already: choose another name")
+
     def _claim(self, item: Registered) -> None:
         component = item.component
         owner = self.components[component.kind].setdefault(component.name, item)
@@ -134,7 +150,7 @@ class Registry:
 
 def reason(error: BaseException) -> str:
     """One line: what went wrong and in which line of which file."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = () if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)  # it says where
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     text = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {text}{where}"
@@ -176,13 +192,16 @@ def describe(kind: Kind, name: str, factory: Any, distribution: str, version: st
     )
 
 
-@functools.cache
 def load_registry() -> Registry:
-    """Built-ins and every installed plugin, loaded once."""
-    from vbench.builtin import plugin as builtin
+    """Built-ins, every installed plugin and the plugin files of the grid at hand, loaded once."""
+    return _loaded(beside().plugins)
 
+
+@functools.lru_cache(maxsize=8)
+def _loaded(files: tuple[PluginFile, ...]) -> Registry:
     registry = Registry()
-    registry.add(builtin, "vbench", version(), "builtin")
+    for name, module in _OWN.items():
+        registry.add(importlib.import_module(module), "vbench", version(), name)
     for point in entry_points():
         registry.load(point)
     return registry

@@ -1,73 +1,29 @@
-"""A grid and its results folder: what is to be done, doing it, and what came of it."""
+"""Doing what a plan says, and what came of it."""
 
 from __future__ import annotations
 
-import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from vbench import checkpoints
-from vbench.assemble import build_choices, load_dataset
 from vbench.catalogue import Catalogue
 from vbench.claims import Claims
-from vbench.execute.dask_cluster import ClusterError, DaskExecutor
-from vbench.execute.jobs import Event, Job, Wait
-from vbench.execute.local import Executor
-from vbench.grid import Cell, Choice, Gradients, Grid, GridError, Measure, Reference, parse_choice, read_grid
-from vbench.grid.parameters import canonical
+from vbench.execute.asked import executor_named, make_executor
+from vbench.execute.jobs import Event, Executor, ExecutorError, Job, Limits, Wait
+from vbench.grid import Grid, GridError
 from vbench.listing import load_catalogue
+from vbench.planning import Keep, Plan, Planned, Rerun, asked_grid, make_plan
 from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
 from vbench.runner import Assignment
-from vbench.types import Incompatible
+from vbench.store import replace as replace_file
 
 __all__ = ["Plan", "Planned", "Result", "make_plan", "run"]
 
-Action = Literal["run", "done", "skip"]
-Rerun = Literal["failed", "stale", "all"]
-REFERENCES = ("reparam", "rloo[k=4]")  # unbiased, one of them serves every latent; the first that fits
 _TARGET = "vbench.runner:attempt"
-_NO_DATA = "not available"
-_FINAL = ("done", "diverged")  # training again would give the same
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One cell and what is to happen to it."""
-
-    cell: Cell
-    key: str
-    action: Action
-    reason: str = ""
-    reference: str = ""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Every cell of a grid with its action, and the reference runs that some of them wait for.
-
-    Attributes:
-        references: those still to be run.
-    """
-
-    grid: Grid
-    folder: Path
-    cells: tuple[Planned, ...]
-    references: tuple[Planned, ...]
-
-    def count(self, action: Action) -> int:
-        """How many cells have this action."""
-        return sum(planned.action == action for planned in self.cells)
-
-    def part(self, i: int, n: int) -> Plan:
-        """The i-th of n parts, 1 to n, with the reference runs that it waits for; cut by keys alone."""
-        cells = tuple(planned for planned in self.cells if int(planned.key[:8], 16) % n == i - 1)
-        waited_for = {planned.reference for planned in cells}
-        return replace(self, cells=cells, references=tuple(r for r in self.references if r.key in waited_for))
 
 
 @dataclass(frozen=True)
@@ -95,165 +51,6 @@ class Result:
         return [outcome for outcome in self.outcomes.values() if outcome.status not in ("done", "skipped")]
 
 
-@dataclass
-class _Combination:
-    """What the seeds of one combination share.
-
-    Attributes:
-        obstacle: why its parts do not go together.
-        key: of a seed, and of a reference run where there is one.
-        reference, reference_key: the run whose checkpoints it is measured at, and its key of a seed.
-    """
-
-    obstacle: str
-    key: Callable[..., str]
-    reference: Cell | None
-    reference_key: Callable[..., str]
-
-
-@dataclass
-class _Planner:
-    grid: Grid
-    catalogue: Catalogue
-    folder: Path
-    rerun: frozenset[str]
-
-    def __post_init__(self) -> None:
-        self.obstacle = functools.cache(self._obstacle)
-        self.current = functools.cache(self._current)
-        self.digest = functools.cache(self._digest)
-        self._specs: dict[str, Outcome] | None = None
-
-    def plan(self) -> Plan:
-        stored = Store(self.folder).outcomes()
-        kept = Store(self.folder / "references").outcomes()
-        references: dict[str, Planned] = {}
-        combinations: dict[tuple[int, ...], _Combination] = {}
-        cells = []
-        for cell in self.grid.cells():
-            parts = tuple(
-                map(
-                    id, (cell.dataset, cell.encoder, cell.decoder, cell.prior, cell.estimator, cell.train, cell.measure)
-                )
-            )
-            if parts not in combinations:
-                combinations[parts] = self._combine(cell)
-            shared = combinations[parts]
-            reference = shared.reference_key(cell.seed)
-            key = shared.key(cell.seed, reference=reference)
-            action, reason = self._decide(cell, key, shared.obstacle, stored)
-            if action == "done" and "shared" in self.rerun and stored[key].facts.get("timing") == "shared":
-                action, reason = "run", "was timed beside other cells"
-            cells.append(Planned(cell, key, action, reason, reference))
-            if action == "run" and shared.reference and reference not in references:
-                wanted = replace(shared.reference, seed=cell.seed)
-                references[reference] = self._decide_reference(wanted, reference, kept)
-        waiting = tuple(r for r in references.values() if r.action == "run")
-        return Plan(self.grid, self.folder, tuple(cells), waiting)
-
-    def _combine(self, cell: Cell) -> _Combination:
-        digest = self.digest(cell.dataset)
-        reference = self._reference(cell)
-        return _Combination(
-            self.obstacle(tuple(cell.choices().values())),
-            cell.keys(digest, reference=reference is not None),
-            reference,
-            reference.keys(digest, role="reference") if reference else lambda seed: "",
-        )
-
-    def _decide(self, cell: Cell, key: str, obstacle: str, stored: Mapping[str, Outcome]) -> tuple[Action, str]:
-        if obstacle:
-            return "skip", obstacle
-        before = stored.get(key)
-        if before is None:
-            return "run", self._other(cell, stored) if stored else ""
-        if before.status not in _FINAL:
-            return "run" if "failed" in self.rerun else "done", f"was {before.status}: {before.reason}"
-        if "all" in self.rerun:
-            return "run", "asked for"
-        why = stale_reason(before.provenance, self.current(tuple(cell.choices().values())))
-        if why and "stale" in self.rerun:
-            return "run", f"stale: {why}"
-        return "done", f"stale, kept: {why}" if why else ""
-
-    def _decide_reference(self, cell: Cell, key: str, stored: Mapping[str, Outcome]) -> Planned:
-        action, reason = self._decide(cell, key, "", stored)
-        steps = cell.measure.gradients.checkpoints if cell.measure.gradients else ()
-        if action == "done" and stored[key].status == "done" and checkpoints.lacking(self.folder, key, steps):
-            action, reason = "run", "a checkpoint is missing"
-        return Planned(cell, key, action, reason)
-
-    def _other(self, cell: Cell, stored: Mapping[str, Outcome]) -> str:
-        """Why a cell has another key than a stored one of the same spec."""
-        if self._specs is None:
-            self._specs = {canonical(o.spec): o for o in stored.values() if o.status in _FINAL}
-        before = self._specs.get(canonical(cell.spec()))
-        if before is None:
-            return ""
-        data = before.facts.get("data_digest") == self.digest(cell.dataset)
-        return f"stale: its {'reference run' if data else 'data'} changed"
-
-    def _reference(self, cell: Cell) -> Cell | None:
-        gradients = cell.measure.gradients
-        if gradients is None or gradients.at != "shared":
-            return None
-        wanted = gradients.reference or Reference()
-        left = Measure(gradients=Gradients(at="shared", checkpoints=gradients.checkpoints))
-        for text in [wanted.estimator] if wanted.estimator else REFERENCES:
-            choice = parse_choice(text, "estimator", self.catalogue, "measure.gradients.reference")
-            run = replace(cell, estimator=choice, train=wanted.train, measure=left, swept=())
-            if not self.obstacle(tuple(run.choices().values())):
-                return run
-        return None
-
-    def _digest(self, dataset: Choice) -> str:
-        try:
-            return load_dataset(dataset).digest
-        except Exception:  # the attempt will say what is wrong with the data, in its own row
-            return _NO_DATA
-
-    def _obstacle(self, choices: tuple[Choice, ...]) -> str:
-        if self.digest(choices[0]) == _NO_DATA:
-            return ""
-        try:
-            build_choices({choice.kind: choice for choice in choices}, seed=0)
-        except Incompatible as error:
-            return str(error)
-        except Exception:  # the attempt will fail with the same, in its own row
-            return ""
-        return ""
-
-    def _current(self, choices: tuple[Choice, ...]) -> dict[str, Any]:
-        return provenance(choices, self.catalogue)
-
-
-def make_plan(
-    grid: str | Path | Mapping[str, Any] | Grid,
-    *,
-    results: str | Path = "results",
-    overrides: Sequence[str] = (),
-    filters: Sequence[str] = (),
-    keep_stale: bool = False,
-    rerun: Rerun | None = None,
-    exclusive: bool = False,
-) -> Plan:
-    """What a run of this grid would do, cell by cell, without doing it.
-
-    Raises:
-        GridError: the grid, an override or a filter is wrong.
-        PluginError: two plugins claim one name.
-    """
-    grid = _read(grid, overrides, filters)
-    again = _again(keep_stale, rerun) | ({"shared"} if exclusive else set())
-    return _Planner(grid, load_catalogue(), Path(results) / grid.name, again).plan()
-
-
-def _again(keep_stale: bool, rerun: Rerun | None) -> frozenset[str]:
-    """Which stored results are made again."""
-    wanted = {None: {"failed", "stale"}, "all": {"failed", "stale", "all"}}.get(rerun, {str(rerun)})
-    return frozenset(wanted - {"stale"} if keep_stale else wanted)
-
-
 def run(
     grid: str | Path | Mapping[str, Any] | Grid,
     *,
@@ -269,10 +66,12 @@ def run(
     keep_stale: bool = False,
     exclusive: bool = False,
     rerun: Rerun | None = None,
+    keep: Keep | None = None,
     debug: bool = False,
-    executor: Literal["local", "dask"] = "local",
+    executor: str | Callable[..., Executor] = "local",
     scheduler: str = "",
     shard: tuple[int, int] | None = None,
+    only: Collection[str] | None = None,
     on_plan: Callable[[Plan], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Result:
@@ -295,10 +94,14 @@ def run(
         exclusive: one cell at a time, so that its seconds are its own as far as this call goes; cells that were timed
             beside others are run again.
         rerun: which stored results are made again: ``failed``, ``stale`` or ``all``; None: failed and stale ones.
+        keep: ``weights`` of every cell, for :func:`vbench.trained`, or its ``state``, from which more steps go on too;
+            cells that are done without are run again.
         debug: open a debugger where a cell fails; with ``workers=0``.
-        executor: ``local`` processes, or ``dask``: workers of a cluster, started here unless ``scheduler`` is given.
-        scheduler: address of a running Dask scheduler, ``tcp://host:8786``.
+        executor: what runs the cells, ``name`` or ``name[param=value]``: ``local`` processes, ``dask`` workers of a
+            cluster that is started here, or a plugin's; or a factory of one (see :class:`vbench.execute.Executor`).
+        scheduler: address of a running Dask scheduler, ``tcp://host:8786``: short for ``dask[scheduler=...]``.
         shard: (i, n): only the i-th of n parts of the cells, 1 to n; which a cell is in depends on its key alone.
+        only: keys of the cells that are run; None: all.
         on_plan, on_event: called with the plan, then as cells start, go on and end.
 
     Raises:
@@ -306,27 +109,26 @@ def run(
         StoreError: results cannot be written; what was committed before is safe.
         KeyboardInterrupt: stopped; what had finished is kept, and the same call goes on from there.
     """
-    grid = _read(grid, overrides, filters)
+    grid = asked_grid(grid, overrides, filters)
     folder = Path(results) / grid.name
     workers = (os.cpu_count() or 1) if workers is None else workers
     workers = min(workers, 1) if exclusive else workers
-    if exclusive and scheduler:
-        raise GridError(["--exclusive: not with --scheduler, whose workers run cells side by side"])
-    limits: dict[str, Any] = {"threads": threads, "timeout": timeout, "memory": memory, "log_folder": folder / "logs"}
-    engine: Executor | DaskExecutor = (
-        DaskExecutor(_TARGET, workers=workers, scheduler=scheduler, **limits)
-        if executor == "dask" or scheduler
-        else Executor(_TARGET, workers=workers, **limits)
-    )
+    executor = executor_named(executor, scheduler) if isinstance(executor, str) else executor
+    limits = Limits(_TARGET, (folder / "logs").resolve(), threads, timeout, memory)
+    engine = make_executor(executor, limits, workers)
+    if exclusive and engine.at_once > 1:
+        raise GridError([f"--exclusive: not with {executor}, whose workers run cells side by side"])
     engine.warm()
     device = _device(device)
     stores = Store(folder), Store(folder / "references")
     for store in stores:
         tidy(store)
     seen = {name for store in stores for name in store.names()}
-    plan = make_plan(grid, results=results, keep_stale=keep_stale, rerun=rerun, exclusive=exclusive)
+    plan = make_plan(grid, results=results, keep_stale=keep_stale, rerun=rerun, exclusive=exclusive, keep=keep)
     if shard:
         plan = plan.part(*shard)
+    if only is not None:
+        plan = plan.only(only)
     if on_plan:
         on_plan(plan)
     store = stores[0]
@@ -344,8 +146,8 @@ def run(
         if planned.action == "skip" and (before is None or before.reason != planned.reason):
             commit(_assignment(plan, planned, device), "skipped", planned.reason)
 
-    jobs = list(_jobs(plan, device))
-    timing = "shared" if min(workers, len(jobs)) > 1 else "exclusive"
+    jobs = list(_jobs(plan, device, keep or ""))
+    timing = "shared" if min(engine.at_once, len(jobs)) > 1 else "exclusive"
     same = {"timing": timing, "checkpoint": checkpoint, "debug": debug}
     jobs = [replace(job, payload=replace(job.payload, **same)) for job in jobs]
     with Claims(folder) as claims:
@@ -371,8 +173,8 @@ def run(
 
         try:
             engine.run(jobs, tell, lost, admit)
-        except ClusterError as error:
-            raise GridError([str(error)]) from None
+        except ExecutorError as error:
+            raise GridError([f"--executor {executor}: {error}"]) from None
         finally:
             store.compact()
     outcomes = store.outcomes()
@@ -396,18 +198,15 @@ def tidy(store: Store) -> list[Path]:
     return store.set_aside()
 
 
-def _read(grid: str | Path | Mapping[str, Any] | Grid, overrides: Sequence[str], filters: Sequence[str]) -> Grid:
-    if not isinstance(grid, Grid):
-        grid = read_grid(grid, load_catalogue(), overrides)
-    return grid.filtered(filters) if filters else grid
-
-
 def _assignment(plan: Plan, planned: Planned, device: str, role: str = "cell") -> Assignment:
     cell = planned.cell
-    return Assignment(planned.key, cell.spec(), cell.labels(), str(plan.folder), role, planned.reference, device)
+    more: dict[str, Any] = {"beside": plan.grid.beside, "data": planned.data}
+    return Assignment(
+        planned.key, cell.spec(), cell.labels(), str(plan.folder), role, planned.reference, device, **more
+    )
 
 
-def _jobs(plan: Plan, device: str) -> Iterator[Job]:
+def _jobs(plan: Plan, device: str, keep: str) -> Iterator[Job]:
     """Reference runs first; a cell that is measured at one's checkpoints starts when that one has ended."""
     waited_for = {reference.key for reference in plan.references}
     for reference in plan.references:
@@ -415,15 +214,22 @@ def _jobs(plan: Plan, device: str) -> Iterator[Job]:
     for planned in plan.cells:
         if planned.action == "run":
             after = (planned.reference,) if planned.reference in waited_for else ()
-            yield Job(planned.key, _assignment(plan, planned, device), after)
+            made = replace(_assignment(plan, planned, device), keep=keep, start=planned.start)
+            yield Job(planned.key, made, after)
 
 
 def _keep_grid(plan: Plan) -> None:
-    """Keep the recipe next to what it produces; a study's own grid file stays as its author wrote it."""
+    """Keep the recipe next to what it produces; a study's own files stay as their author wrote them."""
     kept = plan.folder / "grid.yaml"
     plan.folder.mkdir(parents=True, exist_ok=True)
     if plan.grid.source and not kept.exists():
         kept.write_text(plan.grid.source, "utf-8")
+    if plan.folder.resolve() != Path(plan.grid.beside.folder).resolve():
+        for file in plan.grid.beside.plugins:
+            copy = plan.folder / file.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if not copy.exists() or copy.read_bytes() != file.content:
+                replace_file(file.content, copy)
 
 
 def _device(name: str) -> str:

@@ -13,7 +13,8 @@ from tests.reliability.small import small
 from vbench import discovery, provenance
 from vbench.grid import Cell, read_grid
 from vbench.listing import load_catalogue
-from vbench.study import make_plan, run
+from vbench.planning import make_plan
+from vbench.study import run
 
 FILES = {
     "__init__.py": "from demo_plugin.estimator import Estimator\n",
@@ -91,12 +92,12 @@ def _same(stored, current) -> str:
 @fault(
     "F25",
     {
-        "stale results are served": instead("vbench.study.stale_reason", _same),
+        "stale results are served": instead("vbench.planning.stale_reason", _same),
         "data are no part of the key": instead(
             "vbench.grid.crossing.Cell._content",
             lambda self, digest, more, real=Cell._content: real(self, "", more),
         ),
-        "failures are served": instead("vbench.study._FINAL", ("done", "diverged", "failed")),
+        "failures are served": instead("vbench.planning._FINAL", ("done", "diverged", "failed")),
     },
 )
 def what_runs_again(folder: Path) -> None:
@@ -120,7 +121,7 @@ def what_runs_again(folder: Path) -> None:
         assert reasons(rerun="failed") == ["done stale, kept", "run was failed"]
         assert reasons(rerun="stale", keep_stale=True) == ["done stale, kept", "done was failed"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vbench.study._Planner._digest", lambda self, dataset: "another")
+        patch.setattr("vbench.planning._Planner._digest", lambda self, dataset: "another")
         cells = make_plan(grid, results=folder).cells
         assert [planned.reason for planned in cells] == ["stale: its data changed", ""]
     grown = make_plan(small(seeds=3, estimators=["stl", "reparam"]), results=folder).cells

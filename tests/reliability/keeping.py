@@ -136,7 +136,7 @@ def _unchecked(path: Path) -> bytes:
         raise store.StrangeError("unreadable") from error
 
 
-def _strict(path: Path, read=records._read):
+def _strict(path: Path, read=records.read):
     try:
         return read(path)
     except store.DamagedError as damage:
@@ -148,7 +148,7 @@ def _strict(path: Path, read=records._read):
     {
         "no checksum": instead("vbench.store.read", _unchecked),
         "damaged files stay": instead("vbench.records.Store.set_aside", lambda self: []),
-        "one bad file hides the rest": instead("vbench.records._read", _strict),
+        "one bad file hides the rest": instead("vbench.records.read", _strict),
     },
     damages=1000,
 )
@@ -176,14 +176,14 @@ def damaged_files(folder: Path, damages: int = 60) -> None:
         path.write_bytes(data)
 
 
-def _judging(path: Path, read=records._read):
+def _judging(path: Path, read=records.read):
     try:
         return read(path)
     except store.StrangeError as strange:
         raise store.DamagedError(str(strange)) from strange
 
 
-@fault("F8", {"foreign files are moved": instead("vbench.records._read", _judging)})
+@fault("F8", {"foreign files are moved": instead("vbench.records.read", _judging)})
 def foreign_files(folder: Path) -> None:
     """A file by another hand, or of another version, is named and left where it is."""
     kept = Store(folder / "study")
@@ -191,7 +191,7 @@ def foreign_files(folder: Path) -> None:
     notes = kept.folder / "records" / "go" / "notes.txt"
     notes.write_text("mine")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vbench.records.SCHEMA_VERSION", 99)
+        patch.setattr("vbench.attempts.SCHEMA_VERSION", 99)
         newer = kept.commit(outcome("newer"), rows())
     assert {path for path, _ in kept.verify()} == {notes, newer}
     assert kept.set_aside() == []

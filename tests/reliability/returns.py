@@ -11,9 +11,9 @@ import torch
 
 from tests.reliability.harness import fault, instead
 from tests.reliability.small import small
+from vbench.planning import make_plan
 from vbench.records import Outcome, Row, Store
 from vbench.runner import Assignment, attempt
-from vbench.study import make_plan
 from vbench.types import Estimate
 
 FORWARD = "vbench.estimators.pathwise.Pathwise.forward"

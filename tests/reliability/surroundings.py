@@ -64,7 +64,7 @@ def _batched(data: bytes, width: int):
     "F29",
     {
         "it is not counted": instead("vbench.grid.crossing.Grid.size", 0),
-        "it is planned first": instead("vbench.cli._read", lambda grid, overrides, filters, most: None),
+        "it is planned first": instead("vbench.cli.running._read", lambda grid, overrides, filters, most: None),
     },
 )
 def explosion(folder: Path) -> None:
@@ -82,7 +82,7 @@ def explosion(folder: Path) -> None:
     path.write_text(json.dumps(grid))
     load_catalogue()  # else the first call would make it
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vbench.cli._plan", lambda *args, **options: pytest.fail("planned"))
+        patch.setattr("vbench.cli.running._plan", lambda *args, **options: pytest.fail("planned"))
         patch.setattr("vbench.report.console.run", lambda *args, **options: pytest.fail("run"))
         for command in (["plan"], ["run"], ["run", "--dry-run"], ["run", "--max-cells", "9999999"]):
             began = time.process_time()
@@ -143,7 +143,7 @@ def nothing_is_run(folder: Path) -> None:
 HOSTILE = ("..", "../x", "a/b", "/etc/passwd", "a\0b", "CON:", "x" * 300, "", ".hidden", "a b", "a\nb", "~", "é" * 9)
 
 
-@fault("F32", {"any text is a key": instead("vbench.records._KEY", re.compile(r".*", re.DOTALL))})
+@fault("F32", {"any text is a key": instead("vbench.attempts._KEY", re.compile(r".*", re.DOTALL))})
 def names_and_paths(folder: Path) -> None:
     """No name of a study or key of a cell leads out of its folder; a folder that is a link is not followed."""
     for name in HOSTILE:

@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from vbench.claims import Owner
-from vbench.cli import _Bytes, main
+from vbench.cli import main
+from vbench.cli.options import Bytes
 from vbench.records import Outcome, Row, Store
 
 ROW = Row(10, "test", "elbo", "all", -1.0, None, 5, "nats")
@@ -130,7 +131,7 @@ def test_a_folder_without_results_is_one_line(tmp_path: Path, command: str) -> N
     ("text", "size"), [("4GiB", 4 * 2**30), ("500MB", 500_000_000), ("1.5g", 3 * 2**29), ("100", 100), ("2 kib", 2048)]
 )
 def test_sizes(text: str, size: int) -> None:
-    assert _Bytes().convert(text, None, None) == size
+    assert Bytes().convert(text, None, None) == size
 
 
 def test_what_is_no_size_is_one_line() -> None:

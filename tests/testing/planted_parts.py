@@ -9,7 +9,7 @@ from torch import nn
 
 from vbench.builtin.datasets.digits import digits
 from vbench.families import Bernoulli, DiagonalNormal
-from vbench.types import Decoder, Draw, Encoder, Prior, Space, Trait
+from vbench.types import Batch, Decoder, Draw, Encoder, Prior, Space, Trait
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,9 @@ class BrokenEncoder(Encoder):
 
     def forward(self, batch, model):
         loc, raw = self.net(batch.x.flatten(1)).chunk(2, -1)
+        if self.how == "asks the decoder behind the counter's back":
+            fit = model.decoder.forward(loc[None], batch, model).log_prob(batch.x)[0, :, None]
+            loc = loc + 0.01 * fit
         return Broken(loc, raw.exp(), self.how)
 
 
@@ -82,6 +85,9 @@ class BrokenPrior(Prior):
 
     def forward(self, batch, model):
         loc = self.loc.detach() if self.how == "never learns" else self.loc
+        if self.how == "shows the encoder an input of its own":
+            shown = torch.full((1, 4), 0.5, dtype=loc.dtype)
+            loc = loc + model.encoder(Batch(shown, torch.arange(1)), model).loc
         return Broken(loc, self.raw.exp(), self.how)
 
 
@@ -251,6 +257,7 @@ PLANTED_PARTS = [
     ("encoder", BrokenEncoder, "offers logits", "offers[real-1]"),
     ("encoder", BrokenSticks, "simplex, forgets what is left", "normalised[simplex-3]"),
     ("encoder", BrokenSticks, "simplex, draws too wide", "draws[simplex-2]"),
+    ("encoder", BrokenEncoder, "asks the decoder behind the counter's back", "evaluations[real-1]"),
     ("encoder", SilentEncoder, "offers a density without a posterior", "no-posterior[real-1]"),
     ("prior", BrokenPrior, "divides by exp(log variance) alone", "normalised[real-1]"),
     ("prior", BrokenPrior, "unnormalised", "normalised[real-2]"),
@@ -259,6 +266,7 @@ PLANTED_PARTS = [
     ("prior", BrokenPrior, "never learns", "learns[real-2]"),
     ("prior", BrokenSphere, "sphere, volume for area", "normalised[sphere-3]"),
     ("prior", BrokenSphere, "sphere, never turned", "draws[sphere-2]"),
+    ("prior", BrokenPrior, "shows the encoder an input of its own", "amortized[real-1]"),
     ("decoder", BrokenDecoder, "mean of logits", "mean[binary, real latent]"),
     ("decoder", BrokenDecoder, "samples flipped", "samples[binary, real latent]"),
     ("decoder", BrokenDecoder, "ignores the mask", "mask[binary, real latent]"),

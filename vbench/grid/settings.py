@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-from vbench.catalogue import Catalogue, Parameter
-from vbench.grid.choices import parameter_of, read_choices
-from vbench.grid.positions import Node, Problems
-from vbench.grid.values import read_values
-
 __all__ = [
+    "AIS",
     "EXACT_TARGETS",
     "Gradients",
     "InferenceGap",
@@ -24,19 +17,23 @@ __all__ = [
     "LogLikelihood",
     "Measure",
     "Reference",
+    "Settings",
     "Train",
     "log_spaced",
-    "read_measure",
-    "read_measures",
-    "read_trains",
 ]
 
+EXACT_TARGETS = ("evidence", "bound")
+_STEADY = frozenset({"steps", "batch", "optimizer", "lr", "clip", "inner"})  # the same at a step, whatever follows
+_LATER = ("checkpoints", "target", "target_draws", "posterior", "binarization")
 
-class _Settings(BaseModel):
+
+class Settings(BaseModel):
+    """Typed to the letter, and never changed."""
+
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Inner(_Settings):
+class Inner(Settings):
     """A loop over one part before each step of the others: coordinate ascent, or an aggressively trained encoder.
 
     Attributes:
@@ -50,7 +47,7 @@ class Inner(_Settings):
     until: Annotated[float, Gt(0), Le(1), "share of training"] = 1.0
 
 
-class Train(_Settings):
+class Train(Settings):
     """How a cell is trained.
 
     Attributes:
@@ -68,6 +65,14 @@ class Train(_Settings):
     def looped(self) -> int:
         """How many steps, the first ones, have an inner loop before them."""
         return math.ceil(self.inner.until * self.steps) if self.inner else 0
+
+    def goes_on_from(self, shorter: Train) -> bool:
+        """Whether its first steps are all those of ``shorter``, bit for bit, as far as these settings go."""
+        same = shorter.model_copy(update={"steps": self.steps}) == self
+        # a field that came later may depend on the number of steps: only where it does nothing is that known
+        others = Train.model_fields.keys() - _STEADY
+        plain = all(getattr(self, name) == Train.model_fields[name].default for name in others)
+        return same and plain and 0 < shorter.steps < self.steps and shorter.looped == min(self.looped, shorter.steps)
 
     @property
     def updates(self) -> int:
@@ -95,7 +100,7 @@ class Reference(Train):
         return Train(**self.model_dump(exclude={"estimator"}))
 
 
-class Gradients(_Settings):
+class Gradients(Settings):
     """How gradient variance is measured.
 
     Attributes:
@@ -127,19 +132,38 @@ class Gradients(_Settings):
         return {name: value for name, value in dump(self).items() if name not in _LATER or value}
 
 
-class LogLikelihood(_Settings):
+class LogLikelihood(Settings):
     """How held-out log-likelihood is estimated.
 
     Attributes:
         method: importance sampling, or an estimator whose lower bound is the estimate, written out in full.
-        k: of either.
+        k: of either; of importance sampling there may be several, smallest first.
     """
 
     method: Annotated[str, "iwae, or an estimator whose bound of k samples is taken"] = "iwae"
-    k: Annotated[int, Ge(1), "samples per datum"] = 500
+    k: Annotated[int, Ge(1), "samples per datum"] | tuple[Annotated[int, Ge(1), "of each rung of a ladder"], ...] = 500
 
 
-class InferenceGap(_Settings):
+class AIS(Settings):
+    """How log-likelihood is estimated by annealed importance sampling, and bracketed on simulated data.
+
+    Attributes:
+        data: None for all of them; validation data serve where there are no test data.
+        simulated: data that the model makes, on which there is a bound from above too; 0: none.
+    """
+
+    chains: Annotated[int, Ge(1), "chains per datum"] = 16
+    temperatures: Annotated[int, Ge(1), "steps from the initial distribution to the joint"] = 1000
+    leapfrog: Annotated[int, Ge(1), "leapfrog steps of each transition"] = 10
+    start: Annotated[Literal["prior", "encoder"], "what chains start from"] = "prior"
+    schedule: Annotated[Literal["sigmoid", "linear"], "of the temperatures"] = "sigmoid"
+    acceptance: Annotated[float, Gt(0), Lt(1), "that pilot chains tune the step size to"] = 0.65
+    pilot: Annotated[int, Ge(1), "temperatures of the pilot chains"] = 100
+    data: Annotated[int, Ge(1), "test data that are used at most"] | None = 100
+    simulated: Annotated[int, Ge(0), "simulated data"] = 100
+
+
+class InferenceGap(Settings):
     """How the gap between evidence and ELBO is measured, and split into approximation and amortization."""
 
     k: Annotated[int, Ge(1), "importance samples per datum"] = 500
@@ -149,7 +173,7 @@ class InferenceGap(_Settings):
     data: Annotated[int, Ge(1), "validation and test data that are used at most"] | None = 200
 
 
-class Measure(_Settings):
+class Measure(Settings):
     """What is measured, and when.
 
     Attributes:
@@ -162,11 +186,12 @@ class Measure(_Settings):
     data: Annotated[int, Ge(1), "validation and test data that are used at most"] | None = None
     gradients: Gradients | None = None
     log_likelihood: LogLikelihood | None = None
+    ais: AIS | None = None
     inference_gap: InferenceGap | None = None
 
     @model_serializer(mode="wrap")
     def _told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in dump(self).items() if name != "inference_gap" or value}
+        return {name: value for name, value in dump(self).items() if name not in ("ais", "inference_gap") or value}
 
     def steps(self, last: int) -> tuple[int, ...]:
         """The steps after which something is measured, the last one among them.
@@ -184,177 +209,3 @@ def log_spaced(count: int, last: int) -> tuple[int, ...]:
     (0, 5, 31, 177, 1000)
     """
     return tuple(sorted({round((last + 1) ** (i / (count - 1))) - 1 for i in range(count)}))
-
-
-@functools.cache
-def _parameters(model: type[_Settings]) -> tuple[Parameter, ...]:
-    """The model's own fields as parameters, those that are read apart left out."""
-    hints = get_type_hints(model, include_extras=True)
-    return tuple(
-        parameter_of(name, hints[name], info.default, required=False)
-        for name, info in model.model_fields.items()
-        if name not in (*_NESTED, *_SHARED, "inner")
-    )
-
-
-_NESTED: Mapping[str, type[_Settings]] = {
-    "gradients": Gradients,
-    "log_likelihood": LogLikelihood,
-    "inference_gap": InferenceGap,
-}
-EXACT_TARGETS = ("evidence", "bound")
-_TARGET_DRAWS = 1000
-_LATER = ("checkpoints", "target", "target_draws", "posterior", "binarization")
-_SHARED = ("reference", "checkpoints")  # with `at: shared` alone
-_CHECKPOINTS = parameter_of(
-    "checkpoints",
-    Annotated[int, Ge(2), "how many log-spaced steps of the reference run, or which"]
-    | list[Annotated[int, Ge(0)]]
-    | None,
-    None,
-    required=False,
-)
-
-
-def read_trains(node: Node, path: str, problems: Problems) -> tuple[list[Train], tuple[str, ...]]:
-    """Every crossing under ``train``, and the names that its sweep crosses, in the order of the fields."""
-    values = read_values(node, _parameters(Train), path, problems, keys=("inner", "sweep"))
-    swept = tuple(name for name in Train.model_fields if name in values.swept)
-    entries: Mapping[str, Node] = node.value if isinstance(node.value, dict) else {}
-    inner = None
-    if "inner" in entries and entries["inner"].value is not None:
-        inner = Inner(**read_values(entries["inner"], _parameters(Inner), f"{path}.inner", problems).given)
-    return [Train(**given, inner=inner) for given in values.crossed()], swept
-
-
-def read_measure(
-    node: Node,
-    catalogue: Catalogue,
-    path: str,
-    problems: Problems,
-    trains: Sequence[Train] = (),
-    swept: Sequence[str] = (),
-) -> Measure:
-    """What stands under ``measure``; an empty mapping below it asks for the defaults.
-
-    Args:
-        node: what stands there.
-        catalogue: what is registered.
-        path: of the node.
-        problems: where problems go.
-        trains: the grid's; a reference run is trained as they all are.
-        swept: in what they differ; there a reference has the default.
-    """
-    given = dict(read_values(node, _parameters(Measure), path, problems, keys=tuple(_NESTED)).given)
-    entries: Mapping[str, Node] = node.value if isinstance(node.value, dict) else {}
-    common = trains[0].model_dump(exclude=set(swept)) if trains else {}
-    for name, model in _NESTED.items():
-        if name in entries and (inner := entries[name]).value is not None:
-            keys = _SHARED if model is Gradients else ()
-            values = dict(read_values(inner, _parameters(model), f"{path}.{name}", problems, keys=keys).given)
-            if model is Gradients:
-                values |= _read_target(values, inner, catalogue, f"{path}.{name}", problems)
-                values |= _read_shared(values, inner, catalogue, f"{path}.{name}", problems, given.get("every"), common)
-            if model is LogLikelihood:
-                _check_method(values, inner, catalogue, f"{path}.{name}", problems)
-            given[name] = model(**values)
-    return Measure(**given)
-
-
-def _check_method(values: dict[str, Any], node: Node, catalogue: Catalogue, path: str, problems: Problems) -> None:
-    """Write the estimator out in full, at the k that is asked for."""
-    if values.get("method", "iwae") == "iwae":
-        return
-    place = node.value["method"].place
-    for found in read_choices(Node(values["method"], place), "estimator", catalogue, f"{path}.method", problems)[:1]:
-        if "k" not in found.parameters:
-            problems.add(place, f"{path}.method", f"{found.name} has no k")
-        k = values.get("k", LogLikelihood.model_fields["k"].default)
-        values["method"] = replace(found, parameters={**found.parameters, "k": k}).full
-
-
-def read_measures(
-    node: Node,
-    catalogue: Catalogue,
-    path: str,
-    problems: Problems,
-    trains: Sequence[Train] = (),
-    swept: Sequence[str] = (),
-) -> list[Measure]:
-    """As :func:`read_measure`, once for each of several references in a list."""
-    found = []
-    for one in _each_reference(node):
-        before = len(problems)
-        found.append(read_measure(one, catalogue, path, problems, trains, swept))
-        if len(problems) > before:  # the rest would say the same again
-            break
-    return found
-
-
-def _each_reference(node: Node) -> list[Node]:
-    """The node with each of the references that it lists."""
-    gradients: Node | None = node.value.get("gradients") if isinstance(node.value, dict) else None
-    if gradients is None or not isinstance(gradients.value, dict):
-        return [node]
-    references = gradients.value.get("reference")
-    if references is None or not isinstance(references.value, list) or not references.value:
-        return [node]
-    alone = [replace(gradients, value={**gradients.value, "reference": item}) for item in references.value]
-    return [replace(node, value={**node.value, "gradients": one}) for one in alone]
-
-
-def _read_shared(
-    values: Mapping[str, Any],
-    node: Node,
-    catalogue: Catalogue,
-    path: str,
-    problems: Problems,
-    every: int | None,
-    common: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The reference run and its checkpoints, all of it said, so that its spelling does not change a cell's key."""
-    entries: Mapping[str, Node] = node.value if isinstance(node.value, dict) else {}
-    if values.get("at") != "shared":
-        for name in _SHARED:
-            if name in entries and entries[name].value is not None:
-                problems.add(entries[name].place, f"{path}.{name}", "only with at: shared")
-        return {}
-    nothing = Node(None, node.place)
-    reference = _reference(entries.get("reference", nothing), catalogue, f"{path}.reference", problems, common)
-    steps = entries.get("checkpoints", nothing)
-    written = read_values(Node({"checkpoints": steps}, node.place), (_CHECKPOINTS,), path, problems).given
-    wanted, last = written.get("checkpoints"), reference.steps
-    if isinstance(wanted, int):
-        found = log_spaced(wanted, last)
-    else:
-        found = tuple(sorted({0, last, *(Measure(every=every).steps(last) if wanted is None else wanted)}))
-    if found[-1] > last:
-        problems.add(steps.place, f"{path}.checkpoints", f"{found[-1]} is beyond the reference's last step, {last}")
-    return {"reference": reference, "checkpoints": found, "batch": values.get("batch") or reference.batch}
-
-
-def _read_target(
-    values: Mapping[str, Any], node: Node, catalogue: Catalogue, path: str, problems: Problems
-) -> dict[str, Any]:
-    """The target written out in full, and its draws."""
-    text, draws = values.get("target"), values.get("target_draws")
-    if text is None or text in EXACT_TARGETS:
-        if draws is not None:
-            problems.add(node.value["target_draws"].place, f"{path}.target_draws", "only with an estimator as target")
-        return {}
-    place = node.value["target"].place
-    found = read_choices(Node(text, place), "estimator", catalogue, f"{path}.target", problems)
-    return {"target": found[0].full if found else None, "target_draws": draws or _TARGET_DRAWS}
-
-
-def _reference(node: Node, catalogue: Catalogue, path: str, problems: Problems, common: Mapping[str, Any]) -> Reference:
-    """An estimator's text, or a mapping of it and of what is trained in another way than the grid's cells."""
-    where = f"{path}.estimator"
-    if isinstance(node.value, str):
-        node, where = Node({"estimator": node}, node.place), path
-    given = dict(read_values(node, _parameters(Reference), path, problems).given)
-    if given.get("estimator") is not None:
-        place = node.value["estimator"].place
-        found = read_choices(Node(given["estimator"], place), "estimator", catalogue, where, problems)
-        given["estimator"] = found[0].full if found else None
-    return Reference(**{**common, **given})

@@ -56,7 +56,7 @@ class GradientDraws:
         parameters: trainable parameters of the model: encoder's, decoder's, prior's and any others.
         parts: each part that has any -> its range in a flat gradient. A parameter that two parts share counts
             once, in the first.
-        evaluations: decoder evaluations per datum and draw.
+        evaluations: decoder evaluations per datum and draw that the estimator declares; they bound what a lane holds.
         drawn: random numbers of draw 0, in the order of their drawing; known once rehearsed.
         method: ``vmap`` or ``loop``, known once rows were drawn.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
+from vbench.measure.evaluations import watch_decoder
 from vbench.model import Model
 from vbench.rng import Rng
 from vbench.testing.densities import CHUNK, DRAWS, Grid, features, follows, grid, in_chunks, mean_is, normalised, same
@@ -45,7 +47,7 @@ def encoder_checks(subject: Subject) -> Iterator[Check]:
             continue
         model, batch = model_of(x, encoder.z, encoder=encoder), batch_of(x)
         label = f"{encoder.z.support}-{encoder.z.size}"
-        names = [("shapes", _shapes), ("offers", _offers)]
+        names = [("shapes", _shapes), ("offers", _offers), ("evaluations", _evaluations)]
         if Trait.NORMALIZED in encoder.offers:
             names.append(("normalised", _normalised))
         if {Trait.DENSITY, Trait.NORMALIZED} & encoder.offers:
@@ -100,6 +102,22 @@ def _offers(model: Model, batch: Batch) -> Outcome:
     if {Trait.PROPER_WEIGHT, Trait.NORMALIZED} & model.encoder.offers and draw.log_q is None:
         return Outcome(Verdict.FAIL, "offers a proper weight, and draws carry no log_q")
     return Outcome(Verdict.PASS, ", ".join(sorted(model.encoder.offers)))
+
+
+def _evaluations(model: Model, batch: Batch) -> Outcome:
+    """What is asked of the decoder's net is asked through the decoder, where it is counted as a cost."""
+    watched = copy.deepcopy(model)
+    counted: list[int] = []
+    made: list[int] = []
+    watch_decoder(watched, lambda z, _: counted.append(z.shape[0] * z.shape[1]))
+    net: Any = watched.decoder.net
+    net.register_forward_pre_hook(lambda _, inputs: made.append(inputs[0].shape[0] * inputs[0].shape[1]))
+    watched.posterior(batch).draw(Rng(1), 2)
+    figure = f"makes {sum(made) / len(batch.x):g} decoder evaluations per datum for two draws"
+    if sum(made) == sum(counted):
+        return Outcome(Verdict.PASS, figure)
+    told = f"{figure}, {sum(counted) / len(batch.x):g} are counted"
+    return Outcome(Verdict.FAIL, f"{told}: call model.decoder or model.likelihood, not what is inside")
 
 
 def _masses(model: Model, batch: Batch) -> tuple[Grid, Tensor]:

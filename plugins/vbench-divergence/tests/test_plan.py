@@ -13,7 +13,7 @@ from vbench.builtin.priors.standard_normal import StandardNormalPrior
 from vbench.grid import Measure
 from vbench.measure.diagnostics import diagnose
 from vbench.measure.schedule import missing
-from vbench.study import make_plan
+from vbench.planning import make_plan
 
 GRID = Path(__file__).parents[1] / "grid.yaml"
 
