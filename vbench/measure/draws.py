@@ -168,7 +168,7 @@ class GradientDraws:
             return live(self.batch, Rng(key, self.batch.x.device))
 
         gradients = vmap(grad(objective), in_dims=(None, 0), randomness="error")(still, keys)
-        return torch.cat([g.flatten(1) for g in gradients.values()], 1)
+        return torch.cat([g.reshape(len(g), -1) for g in gradients.values()], 1)  # scalars among them
 
     def _now(self) -> float:
         if self.batch.x.is_cuda:

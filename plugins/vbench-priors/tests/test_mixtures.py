@@ -53,8 +53,9 @@ def made(name, seed=6):
     torch.manual_seed(2)
     prior = MADE[name](plain.encoder.z)
     if name != "vamp":
-        prior.memory.index.copy_(torch.tensor([0, 2, 3, 4, 5, 7, 9]))
+        prior.memory.index.copy_(torch.tensor([0, 3, 2, 4, 5, 7, 9]))
         prior.memory.x.copy_(DATA[prior.memory.index] / 255.0)
+        prior.memory.x[:2] = batch().x[:2].float()  # so near to their own codes that they would be their neighbours
     toys.randomize(prior, seed, 0.4)
     return Model(plain.encoder, plain.decoder, prior)
 
@@ -198,7 +199,7 @@ def test_a_wrong_prior_is_seen_where_it_is_wrong(name, twin, seen):
     exact = truth(name, model, batch())
     model.prior = twin(model.prior)
     errors = off(estimated(model, batch(), Pathwise), exact)
-    assert {part for part, error in errors.items() if error > 1e-2} == seen, errors
+    assert {part for part, error in errors.items() if error > 1e-3} == seen, errors
     assert max(errors[part] for part in errors if part not in seen) < 1e-9
 
 
@@ -329,8 +330,8 @@ def test_lanes_frozen_copies_and_precision(name):
 @pytest.mark.parametrize("name", MADE)
 def test_gradient_variance_is_the_same_by_every_way_of_measuring(name):
     model, given = made(name), batch()
-    whole = gradient_moments(model, Pathwise(IWAE(), 2), given, draws=3000, method="vmap")
-    chosen = gradient_moments(model, Pathwise(IWAE(), 2), given, draws=600)
+    whole = gradient_moments(model, Pathwise(IWAE(), 2), given, draws=2000, method="vmap")
+    chosen = gradient_moments(model, Pathwise(IWAE(), 2), given, draws=400)
     for part in ("encoder", "decoder", "prior"):
         error = math.hypot(whole.std_error[part], chosen.std_error[part])
         assert abs(whole.variance[part] - chosen.variance[part]) < 5 * error
@@ -348,10 +349,12 @@ def test_scores_of_discrete_posteriors_at_pseudo_inputs():
     model = Model(plain.encoder, plain.decoder, prior)
     given = Batch(toys.batch().x, torch.arange(5))
     value = enumeration.bound_value(model, given, rloo(4).bound, 4)
-    found = verdicts(replicate(model, rloo(4), given, 8192), value.detach(), gradient(value, model))
+    slopes, value = gradient(value, model), value.detach()
+    found = verdicts(replicate(model, rloo(4), given, 4096), value, slopes)
     assert all(verdict.passed for verdict in found.values()), found
     wrong = Model(plain.encoder, plain.decoder, EncoderFrozen(prior))
-    found = verdicts(replicate(wrong, rloo(4), given, 8192), value.detach(), gradient(value, model))
+    slopes = {name.replace("prior.", "prior.right."): g for name, g in slopes.items()}
+    found = verdicts(replicate(wrong, rloo(4), given, 4096), value, slopes)
     assert not found["encoder"].passed
     assert found["decoder"].passed
 
