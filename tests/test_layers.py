@@ -29,7 +29,7 @@ LAYERS: dict[str, list[str]] = {
         "resume",
         "kept",
         "continuing",
-        "trained",
+        "finished",
         "merging",
     ],
     "L5": ["optimizers", "measure", "training", "runner", "execute", "planning", "study"],

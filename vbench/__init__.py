@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vbench.estimators.pathwise import AnalyticKL, Pathwise
     from vbench.estimators.score import Score
     from vbench.families import Bernoulli, Categorical, DiagonalNormal, NormalMixture
+    from vbench.finished import encode, sample, trained
     from vbench.hookspecs import hookimpl
     from vbench.measure.gradients import gradient_moments
     from vbench.model import Model, frozen
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from vbench.steps import Sequences, State, StepDecoder, StepEncoder, StepPrior, sequences
     from vbench.study import run
     from vbench.targets import Wake
-    from vbench.trained import encode, sample, trained
     from vbench.types import (
         Atoms,
         Batch,
@@ -78,7 +78,7 @@ _HOMES = {
     "vbench.steps": ("Sequences", "State", "StepDecoder", "StepEncoder", "StepPrior", "sequences"),
     "vbench.study": ("run",),
     "vbench.targets": ("Wake",),
-    "vbench.trained": ("encode", "sample", "trained"),
+    "vbench.finished": ("encode", "sample", "trained"),
     "vbench.types": (
         "Atoms",
         "Batch",

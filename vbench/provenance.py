@@ -27,7 +27,7 @@ _NOT_CODE = (
     "listing.py",
     "verdicts.py",
     "merging.py",
-    "trained.py",
+    "finished.py",
     "__main__.py",
 )
 
