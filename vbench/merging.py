@@ -128,8 +128,8 @@ def _attempts(studies: Sequence[Path], into: Path, done: Merged) -> dict[str, Pa
         several += any(not (a <= b or b <= a) for a, b in itertools.combinations(apart.values(), 2))
     if several:
         what = "reference run" if into.name == "references" else "cell"
-        number = f"{several} {what}{'s' * (several != 1)}"
-        done.remarks.append(f"made in more than one study: {number}; all attempts are kept, the latest counts")
+        count = f"{several} {what}{'s' * (several != 1)}"
+        done.remarks.append(f"made in more than one study: {count}; all attempts are kept, the latest counts")
     return {key: studies[found[-1].study] for key, found in cells.items()}
 
 
