@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vbench.beside import beside
 from vbench.catalogue import KINDS, Kind
 from vbench.grid import Choice, parse_choice
+from vbench.listing import known_catalogue, load_catalogue
 from vbench.model import Model
 from vbench.registry import Registered, load_registry
 from vbench.rng import derive
@@ -40,7 +41,7 @@ def _dataset(factory: Callable[..., Dataset], parameters: str, folder: Path | No
 
 def load_dataset(choice: Choice) -> Dataset:
     """The dataset, loaded once per process."""
-    registered = load_registry().get("dataset", choice.name)
+    registered = _registered("dataset", choice.name)
     folder = Path(beside().folder) if "folder" in registered.provided else None
     files = _files(folder, choice.parameters) if folder else ()
     return _dataset(registered.factory, json.dumps(choice.parameters), folder, files)
@@ -55,6 +56,12 @@ def _files(folder: Path, parameters: Mapping[str, Any]) -> tuple[tuple[int, int]
                 stat = (folder / value).stat()
                 found.append((stat.st_mtime_ns, stat.st_size))
     return tuple(found)
+
+
+def _registered(kind: Kind, name: str) -> Registered:
+    """A component; no plugin is loaded but the one that brings it."""
+    component = known_catalogue().get(kind, name)
+    return load_registry(component.distribution if component else None).get(kind, name)
 
 
 def traits(data: Dataset) -> frozenset[str]:
@@ -75,7 +82,8 @@ def training_mean(data: Dataset) -> Tensor:
     if mask is None:
         return x.mean(0)
     seen = mask.bool()
-    return torch.where(seen, x, 0).sum(0) / seen.sum(0).clamp(min=1)  # what stands in padding may be no number
+    total: Tensor = torch.where(seen, x, 0).sum(0)
+    return total / seen.sum(0).clamp(min=1)  # what stands in padding may be no number
 
 
 def build_choices(choices: Mapping[Kind, Choice], seed: int) -> Built:
@@ -152,13 +160,12 @@ def _fitted(
     Raises:
         Incompatible: some part needs what no other offers.
     """
-    registry = load_registry()
     offers = set(traits(data))
     given = frozenset(offers)  # what is known before anything is built
     parts: dict[Kind, _Said] = {}
     z: Space | None = None
     for kind in KINDS[1:]:
-        registered = registry.get(kind, choices[kind].name)
+        registered = _registered(kind, choices[kind].name)
         _refuse(choices, kind, _declared(registered) & _task_traits() - given)
         parts[kind] = made(kind, registered, z)
         if kind == "encoder":
@@ -180,10 +187,9 @@ def build_estimator(text: str, built: Built) -> Estimator:
     Raises:
         Incompatible: it needs what these parts do not offer.
     """
-    registry = load_registry()
-    choice = parse_choice(text, "estimator", registry.catalogue())
+    choice = parse_choice(text, "estimator", load_catalogue(strict=False))
     task = _task(built.data) | {"z": built.model.encoder.z}
-    made = _make(registry.get("estimator", choice.name), choice, task, 0)
+    made = _make(_registered("estimator", choice.name), choice, task, 0)
     if without := frozenset(getattr(made, "needs", ())) - built.offers:
         raise Incompatible(f"by {choice.name} needs {' and '.join(sorted(without))}, which is not offered")
     return made  # type: ignore[return-value]

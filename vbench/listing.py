@@ -13,12 +13,12 @@ from typing import Any
 
 import platformdirs
 
-from vbench.beside import Beside, PluginFile, use
+from vbench.beside import Beside, PluginFile, beside, use
 from vbench.catalogue import Broken, Catalogue, Component, Parameter
 from vbench.discovery import fingerprint
 from vbench.grid import GridError, read_grid
 
-__all__ = ["PluginError", "load_catalogue", "load_file", "study_catalogue"]
+__all__ = ["PluginError", "known_catalogue", "load_catalogue", "load_file", "study_catalogue"]
 
 
 class PluginError(Exception):
@@ -38,9 +38,19 @@ def load_catalogue(here: Beside | None = None, *, strict: bool = True) -> Catalo
     if here is not None:
         use(here)
     catalogue = _cached() or _fresh()
+    _known.clear()
+    _known[beside().plugins] = catalogue
     if strict and catalogue.clashes:
         raise PluginError("; ".join(catalogue.clashes))
     return catalogue
+
+
+_known: dict[tuple[PluginFile, ...], Catalogue] = {}
+
+
+def known_catalogue() -> Catalogue:
+    """What this process read last of the same plugin files, without a look at what may have changed since."""
+    return _known.get(beside().plugins) or load_catalogue(strict=False)
 
 
 def study_catalogue(study: Path) -> Catalogue:

@@ -72,6 +72,7 @@ class Registry:
     def add(self, plugin: object, distribution: str, version: str, entry_point: str) -> None:
         """Register one plugin object; whatever is wrong with it ends in ``broken``."""
         try:
+            _agree(plugin)
             self._manager.register(plugin, name=f"{distribution}:{entry_point}")
             try:
                 self._manager.check_pending()
@@ -148,6 +149,23 @@ class Registry:
         return self.components[kind][name]
 
 
+def _agree(plugin: object) -> None:
+    """See that a plugin was written for a contract that is kept here, if it says for which.
+
+    Raises:
+        ValueError: it was not.
+    """
+    written = getattr(plugin, "vbench_contract", hookspecs.CONTRACT)
+    if type(written) is not int:
+        raise ValueError(f"vbench_contract is {written!r}, expected a whole number such as {hookspecs.CONTRACT}")
+    kept = str(hookspecs.CONTRACT)
+    if hookspecs.OLDEST < hookspecs.CONTRACT:
+        kept = f"{hookspecs.OLDEST} to {kept}"
+    if not hookspecs.OLDEST <= written <= hookspecs.CONTRACT:
+        older = "vbench" if written > hookspecs.CONTRACT else "the plugin"
+        raise ValueError(f"written for contract {written}, vbench {version()} keeps {kept}: upgrade {older}")
+
+
 def reason(error: BaseException) -> str:
     """One line: what went wrong and in which line of which file."""
     frames = () if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)  # it says where
@@ -192,16 +210,22 @@ def describe(kind: Kind, name: str, factory: Any, distribution: str, version: st
     )
 
 
-def load_registry() -> Registry:
-    """Built-ins, every installed plugin and the plugin files of the grid at hand, loaded once."""
-    return _loaded(beside().plugins)
+def load_registry(distribution: str | None = None) -> Registry:
+    """Built-ins, every installed plugin and the plugin files of the grid at hand, loaded once.
+
+    Args:
+        distribution: built-ins and this one alone: a job need not wait for plugins that it has no use for.
+    """
+    apart = distribution is not None and not file_of(distribution)  # from the grid's files
+    return _loaded(() if apart else beside().plugins, distribution)
 
 
-@functools.lru_cache(maxsize=8)
-def _loaded(files: tuple[PluginFile, ...]) -> Registry:
+@functools.lru_cache(maxsize=16)
+def _loaded(files: tuple[PluginFile, ...], distribution: str | None) -> Registry:
     registry = Registry()
     for name, module in _OWN.items():
         registry.add(importlib.import_module(module), "vbench", version(), name)
-    for point in entry_points():
-        registry.load(point)
+    for point in entry_points() if distribution != "vbench" else ():
+        if distribution is None or (point.dist and point.dist.name == distribution):
+            registry.load(point)
     return registry

@@ -145,9 +145,10 @@ def test_what_a_job_finds(seen, monkeypatch):
     seen.run([("ok",)])  # the server runs from here on, with the environment of now
     monkeypatch.setenv("VBENCH_TEST", "late")
     seen.run([("surroundings", seen.folder)])
-    ((threads, own, late, openmp, warm, cuda, leads),) = seen.marks()
+    ((threads, own, late, openmp, warm, cuda, leads, code, plugins),) = seen.marks()
     assert (threads, late, openmp, warm, cuda, leads) == ("1", "late", "1", "True", "False", "True")
     assert int(own) == 2  # with the guard
+    assert (code, plugins) == ("True", "False")  # vbench's own code is there, and nobody else's
     assert b"preloaded" not in seen.log()
 
 
