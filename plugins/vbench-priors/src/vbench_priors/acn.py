@@ -19,7 +19,7 @@ _KEY: Final = 0  # of the choice of neighbours, where a batch comes without a ke
 
 
 class ACNPrior(Prior):
-    r"""In training, a Gaussian made of a neighbour's code by a net; in evaluation, the mixture of all of them.
+    r"""In training a Gaussian made of a neighbour's code by a net, in evaluation the mixture of all.
 
     .. math:: p(z | \tilde c) = N\big(z; m(\tilde c), \mathrm{diag}\, s^2(\tilde c)\big), \qquad
        \tilde c \sim \mathrm{KNN}(x), \qquad p(z) = \frac1M \sum_m p(z | c_m)
