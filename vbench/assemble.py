@@ -82,8 +82,9 @@ def training_mean(data: Dataset) -> Tensor:
     if mask is None:
         return x.mean(0)
     seen = mask.bool()
-    total: Tensor = torch.where(seen, x, 0).sum(0)
-    return total / seen.sum(0).clamp(min=1)  # what stands in padding may be no number
+    total: Tensor = torch.where(seen, x, 0).sum(0)  # what stands in padding may be no number
+    count: Tensor = seen.sum(0).clamp(min=1)
+    return total / count
 
 
 def build_choices(choices: Mapping[Kind, Choice], seed: int) -> Built:
