@@ -12,7 +12,7 @@ import pytest
 from tests.strangers import GOOD, install
 from vbench import hookspecs
 from vbench.catalogue import EVERY_KIND
-from vbench.discovery import entry_points, fingerprint
+from vbench.discovery import entry_points, fingerprint, version
 from vbench.listing import PluginError, from_json, load_catalogue, to_json
 from vbench.registry import PROVIDED, Registry, load_registry
 
@@ -170,3 +170,34 @@ def test_catalogue_is_read_back_without_the_plugins(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("vbench.listing._fresh", lambda: pytest.fail("read from the plugins again"))
     assert list(load_catalogue()) == list(fresh)
     assert set(EVERY_KIND) == set(fresh.components)
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("2", "ValueError: written for contract 2, vbench {v} keeps 1: upgrade vbench"),
+        ("0", "ValueError: written for contract 0, vbench {v} keeps 1: upgrade the plugin"),
+        ("'1'", "ValueError: vbench_contract is '1', expected a whole number such as 1"),
+        ("True", "ValueError: vbench_contract is True, expected a whole number such as 1"),
+    ],
+)
+def test_a_plugin_for_another_contract_is_one_clear_line(load, written: str, told: str) -> None:
+    registry = load(("vbench-other", GOOD.replace("NAME", "halved") + f"\nvbench_contract = {written}\n"))
+    (broken,) = registry.broken
+    assert broken.reason.startswith(told.replace("{v}", version()))
+    assert "halved" not in registry.components["estimator"]
+
+
+def test_a_plugin_for_this_contract_or_an_older_one_that_is_kept_is_loaded(load, monkeypatch) -> None:
+    monkeypatch.setattr(hookspecs, "CONTRACT", 3)
+    for contract in (1, 2, 3):
+        source = GOOD.replace("NAME", f"halved{contract}") + f"\nvbench_contract = {contract}\n"
+        assert load((f"vbench-kept{contract}", source)).broken == []
+    (broken,) = load(("vbench-new", GOOD.replace("NAME", "new") + "\nvbench_contract = 4\n")).broken
+    assert "keeps 1 to 3: upgrade vbench" in broken.reason
+
+
+def test_the_contract_is_documented() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "contract.md").read_text("utf-8")
+    assert f"The contract is version {hookspecs.CONTRACT}" in text
+    assert f"vbench_contract = {hookspecs.CONTRACT}" in text

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
+from vbench.beside import beside
 from vbench.catalogue import KINDS, Kind
 from vbench.grid import Choice, parse_choice
+from vbench.listing import known_catalogue, load_catalogue
 from vbench.model import Model
 from vbench.registry import Registered, load_registry
 from vbench.rng import derive
-from vbench.types import Dataset, Encoder, Estimator, Incompatible, Space, Trait
+from vbench.types import Dataset, Encoder, Estimator, Incompatible, Space, Support, Trait
 
-__all__ = ["Built", "build", "build_choices", "build_estimator", "load_dataset", "sample_part", "traits"]
+__all__ = ["Built", "Fitting", "build", "build_choices", "build_estimator", "load_dataset", "sample_part", "traits"]
 
 
 class Built(NamedTuple):
@@ -30,15 +34,34 @@ class Built(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4)
-def _dataset(name: str, parameters: str) -> Dataset:
-    factory = load_registry().get("dataset", name).factory
-    data: Dataset = factory(**json.loads(parameters))
-    return data
+def _dataset(factory: Callable[..., Dataset], parameters: str, folder: Path | None, files: object) -> Dataset:
+    provided = {} if folder is None else {"folder": folder}
+    return factory(**json.loads(parameters), **provided)
 
 
 def load_dataset(choice: Choice) -> Dataset:
     """The dataset, loaded once per process."""
-    return _dataset(choice.name, json.dumps(choice.parameters))
+    registered = _registered("dataset", choice.name)
+    folder = Path(beside().folder) if "folder" in registered.provided else None
+    files = _files(folder, choice.parameters) if folder else ()
+    return _dataset(registered.factory, json.dumps(choice.parameters), folder, files)
+
+
+def _files(folder: Path, parameters: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    """What changes when a file does that the parameters name."""
+    found = []
+    for value in parameters.values():
+        if isinstance(value, str):
+            with contextlib.suppress(OSError, ValueError):
+                stat = (folder / value).stat()
+                found.append((stat.st_mtime_ns, stat.st_size))
+    return tuple(found)
+
+
+def _registered(kind: Kind, name: str) -> Registered:
+    """A component; no plugin is loaded but the one that brings it."""
+    component = known_catalogue().get(kind, name)
+    return load_registry(component.distribution if component else None).get(kind, name)
 
 
 def traits(data: Dataset) -> frozenset[str]:
@@ -48,12 +71,19 @@ def traits(data: Dataset) -> frozenset[str]:
 
 
 def training_mean(data: Dataset) -> Tensor:
-    """Mean of the training data as the parts see them ``[*X]``: bytes are intensities in [0, 1]."""
-    if data.train.dtype != torch.uint8:
-        return data.train.mean(0)
-    if data.binarization == "threshold":
-        return (data.train >= 128).float().mean(0)
-    return data.train.float().mean(0) / 255
+    """Mean of the training data as the parts see them ``[*X]``: bytes are intensities in [0, 1].
+
+    Each entry's over the data in which it was observed; zero where it never was.
+    """
+    x = data.train
+    if x.dtype == torch.uint8:
+        x = (x >= 128).float() if data.binarization == "threshold" else x.float() / 255
+    mask = getattr(data, "masks", {}).get("train")
+    if mask is None:
+        return x.mean(0)
+    seen = mask.bool()
+    total: Tensor = torch.where(seen, x, 0).sum(0)
+    return total / seen.sum(0).clamp(min=1)  # what stands in padding may be no number
 
 
 def build_choices(choices: Mapping[Kind, Choice], seed: int) -> Built:
@@ -63,28 +93,92 @@ def build_choices(choices: Mapping[Kind, Choice], seed: int) -> Built:
         Incompatible: some part needs what no other offers.
     """
     data = load_dataset(choices["dataset"])
-    registry = load_registry()
     task = _task(data)
+    parts: dict[Kind, nn.Module] = {}
+
+    def made(kind: Kind, registered: Registered, z: Space | None) -> _Said:
+        given = task if z is None else task | {"z": z}
+        parts[kind] = _make(registered, choices[kind], given, derive("init", kind, seed))
+        return _said(kind, parts[kind])
+
+    offers = _fitted(choices, data, made)
+    model = Model(parts["encoder"], parts["decoder"], parts["prior"])  # type: ignore[arg-type]
+    return Built(model, parts["estimator"], data, offers)  # type: ignore[arg-type]
+
+
+class Fitting:
+    """Which combinations go together: as :func:`build_choices` finds out, with each part built once for all of them."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[Choice, Choice, Space | None], _Said | Incompatible] = {}
+
+    def check(self, choices: Mapping[Kind, Choice]) -> None:
+        """See that they do.
+
+        Raises:
+            Incompatible: some part needs what no other offers.
+        """
+        data = load_dataset(choices["dataset"])
+
+        def made(kind: Kind, registered: Registered, z: Space | None) -> _Said:
+            place = choices["dataset"], choices[kind], z
+            if place not in self._seen:
+                given = _task(data) if z is None else _task(data) | {"z": z}
+                try:
+                    self._seen[place] = _said(kind, _make(registered, choices[kind], given, derive("init", kind, 0)))
+                except Incompatible as error:
+                    self._seen[place] = error
+            found = self._seen[place]
+            if isinstance(found, Incompatible):
+                raise Incompatible(*found.args)
+            return found
+
+        _fitted(choices, data, made)
+
+
+class _Said(NamedTuple):
+    """What a part says of itself once it is built; ``z`` is an encoder's."""
+
+    offers: frozenset[str]
+    needs: frozenset[str]
+    z: Space | None
+
+
+def _said(kind: Kind, part: nn.Module) -> _Said:
+    offers, needs = _offers(part), frozenset(getattr(part, "needs", ()))
+    if kind != "encoder":
+        return _Said(offers, needs, None)
+    posterior = {Trait.POSTERIOR} if type(part).forward is not Encoder.forward else set()
+    return _Said(offers | posterior, needs, part.z)  # type: ignore[arg-type]
+
+
+def _fitted(
+    choices: Mapping[Kind, Choice], data: Dataset, made: Callable[[Kind, Registered, Space | None], _Said]
+) -> frozenset[str]:
+    """What the parts offer together, each ``made`` when it is known to fit the task.
+
+    Raises:
+        Incompatible: some part needs what no other offers.
+    """
     offers = set(traits(data))
     given = frozenset(offers)  # what is known before anything is built
-    parts: dict[Kind, nn.Module] = {}
+    parts: dict[Kind, _Said] = {}
+    z: Space | None = None
     for kind in KINDS[1:]:
-        choice = choices[kind]
-        registered = registry.get(kind, choice.name)
+        registered = _registered(kind, choices[kind].name)
         _refuse(choices, kind, _declared(registered) & _task_traits() - given)
-        parts[kind] = _make(registered, choice, task, derive("init", kind, seed))
+        parts[kind] = made(kind, registered, z)
         if kind == "encoder":
-            task["z"] = parts[kind].z
-            latent = Trait.latent(task["z"].support)
+            z = parts[kind].z
+            latent = Trait.latent(z.support)  # type: ignore[union-attr]
             offers.add(latent)
             given = given | {latent}
-            if type(parts[kind]).forward is not Encoder.forward:
-                offers.add(Trait.POSTERIOR)
-        offers |= _offers(parts[kind])
+        offers |= parts[kind].offers
+        if kind == "prior" and Trait.POSTERIOR not in parts[kind].needs:
+            offers.add(Trait.INDEPENDENT_PRIOR)
     for kind, part in parts.items():
-        _refuse(choices, kind, frozenset(getattr(part, "needs", ())) - offers)
-    model = Model(parts["encoder"], parts["decoder"], parts["prior"])  # type: ignore[arg-type]
-    return Built(model, parts["estimator"], data, frozenset(offers))  # type: ignore[arg-type]
+        _refuse(choices, kind, part.needs - offers)
+    return frozenset(offers)
 
 
 def build_estimator(text: str, built: Built) -> Estimator:
@@ -93,10 +187,9 @@ def build_estimator(text: str, built: Built) -> Estimator:
     Raises:
         Incompatible: it needs what these parts do not offer.
     """
-    registry = load_registry()
-    choice = parse_choice(text, "estimator", registry.catalogue())
+    choice = parse_choice(text, "estimator", load_catalogue(strict=False))
     task = _task(built.data) | {"z": built.model.encoder.z}
-    made = _make(registry.get("estimator", choice.name), choice, task, 0)
+    made = _make(_registered("estimator", choice.name), choice, task, 0)
     if without := frozenset(getattr(made, "needs", ())) - built.offers:
         raise Incompatible(f"by {choice.name} needs {' and '.join(sorted(without))}, which is not offered")
     return made  # type: ignore[return-value]
@@ -120,9 +213,10 @@ def _offers(part: nn.Module) -> frozenset[str]:
     return own | {Trait.PROPER_WEIGHT} if Trait.NORMALIZED in own else own
 
 
+@functools.cache
 def _task_traits() -> frozenset[str]:
-    supports = ("real", "binary", "categorical", "unit")
-    return frozenset({Trait.IMAGE, *map(Trait.data, supports), *map(Trait.latent, supports)})  # type: ignore[arg-type]
+    supports = get_args(Support)
+    return frozenset({Trait.IMAGE, *map(Trait.data, supports), *map(Trait.latent, supports)})
 
 
 def _declared(registered: Registered) -> frozenset[str]:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
+from vbench.beside import beside, file_of
+
 __all__ = ["GROUP", "PACKAGE", "contents", "digest", "entry_points", "fingerprint", "relied_on", "sources", "version"]
 
 GROUP = "vbench"
@@ -27,9 +29,12 @@ def version() -> str:
 
 
 def entry_points() -> list[metadata.EntryPoint]:
-    """Entry points of group ``vbench``, sorted, each once (a distribution may be seen twice on ``sys.path``)."""
+    """Entry points of group ``vbench``, sorted, each once (a distribution may be seen twice on ``sys.path``).
+
+    Plugin files of the grid at hand come last.
+    """
     found = {(point.dist.name if point.dist else "", point.name, point.value): point for point in _points()}
-    return [found[name] for name in sorted(found)]
+    return [*(found[name] for name in sorted(found)), *(file.entry_point for file in beside().plugins)]
 
 
 def _points() -> Iterable[metadata.EntryPoint]:
@@ -39,9 +44,13 @@ def _points() -> Iterable[metadata.EntryPoint]:
 def sources(module: str) -> list[Path]:
     """Every Python file of the top-level package (or module) that holds ``module`` (``pkg.mod:name`` too), sorted.
 
+    None of a plugin file, whose name and bytes say all.
+
     Raises:
         ModuleNotFoundError: there is no such package.
     """
+    if file_of(module):
+        return []
     top = module.partition(":")[0].partition(".")[0]
     spec = importlib.util.find_spec(top)
     if spec is None:
@@ -73,15 +82,27 @@ def contents(module: str, distribution: str = "") -> list[Path]:
     )
 
 
-@functools.cache
 def digest(module: str, distribution: str = "") -> str:
     """SHA-256 of the files of a plugin: names and contents, not where they lie."""
+    file = file_of(distribution) or file_of(module)
+    return file.digest if file else _digest(module, distribution)
+
+
+@functools.cache
+def _digest(module: str, distribution: str) -> str:
     return digest_files(contents(module, distribution))
 
 
-@functools.cache
 def relied_on(distribution: str) -> list[metadata.EntryPoint]:
     """The entry points of the other plugins that a distribution requires: their code is part of its own."""
+    if file := file_of(distribution):
+        names = file.imported()
+        return [point for point in entry_points() if point.module.partition(".")[0] in names]
+    return _required(distribution)
+
+
+@functools.cache
+def _required(distribution: str) -> list[metadata.EntryPoint]:
     try:
         lines = metadata.requires(distribution) or []
     except metadata.PackageNotFoundError:

@@ -4,16 +4,22 @@ A plugin is a package with an entry point in group ``vbench``. A factory is a fu
 gets what it asks for by name (``x``, ``n``, ``mean``, ``data``, and for decoders, priors and estimators ``z``), and
 everything else is a user's parameter with its default, type, limits and help: ``k: Annotated[int, Ge(2), "samples per
 datum"] = 4``.
+
+A plugin may say which version of the contract it was written for, ``vbench_contract = 1`` beside its hooks: then a
+vbench that does not keep it says so in one line (docs/contract.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import pluggy
 
-__all__ = ["Factories", "hookimpl", "hookspec"]
+__all__ = ["CONTRACT", "OLDEST", "Factories", "hookimpl", "hookspec"]
+
+CONTRACT: Final = 1  # raised when a plugin that worked would work no more
+OLDEST: Final = 1  # the oldest that is still kept
 
 hookspec = pluggy.HookspecMarker("vbench")
 hookimpl = pluggy.HookimplMarker("vbench")

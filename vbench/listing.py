@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import tempfile
@@ -12,29 +13,70 @@ from typing import Any
 
 import platformdirs
 
+from vbench.beside import Beside, PluginFile, beside, use
 from vbench.catalogue import Broken, Catalogue, Component, Parameter
 from vbench.discovery import fingerprint
+from vbench.grid import GridError, read_grid
 
-__all__ = ["PluginError", "load_catalogue"]
+__all__ = ["PluginError", "known_catalogue", "load_catalogue", "load_file", "study_catalogue"]
 
 
 class PluginError(Exception):
     """Two plugins claim one name; the message names both distributions."""
 
 
-def load_catalogue(*, strict: bool = True) -> Catalogue:
+def load_catalogue(here: Beside | None = None, *, strict: bool = True) -> Catalogue:
     """What is registered. Read from the user's cache while no plugin file has changed, else from the plugins.
 
     Args:
+        here: what stands beside the grid that this process is at work on from now on; None: as before.
         strict: refuse to go on while two plugins claim one name.
 
     Raises:
         PluginError: two plugins claim one name.
     """
+    if here is not None:
+        use(here)
     catalogue = _cached() or _fresh()
+    _known.clear()
+    _known[beside().plugins] = catalogue
     if strict and catalogue.clashes:
         raise PluginError("; ".join(catalogue.clashes))
     return catalogue
+
+
+_known: dict[tuple[PluginFile, ...], Catalogue] = {}
+
+
+def known_catalogue() -> Catalogue:
+    """What this process read last of the same plugin files, without a look at what may have changed since."""
+    return _known.get(beside().plugins) or load_catalogue(strict=False)
+
+
+def study_catalogue(study: Path) -> Catalogue:
+    """As :func:`load_catalogue`, with the plugin files that a study's own grid names, as its folder keeps them."""
+    load = functools.partial(load_catalogue, strict=False)
+    use(Beside(str(study.absolute())))
+    with contextlib.suppress(GridError):
+        read_grid(study / "grid.yaml", load)
+    return load()
+
+
+def load_file(text: str) -> str:
+    """Use one plugin file, by its path, in this process; the name that its components are listed under.
+
+    Raises:
+        GridError: it cannot be used; one line.
+    """
+    path = Path(text).absolute()
+    try:
+        file = PluginFile.read(str(path), path.parent)
+    except ValueError as error:
+        raise GridError([str(error)]) from None
+    for broken in load_catalogue(Beside(str(path.parent), (file,)), strict=False).broken:
+        if broken.distribution == file.name:
+            raise GridError([f"{file.name}: {broken.reason}"])
+    return file.name
 
 
 def _file() -> Path | None:

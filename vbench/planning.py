@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from vbench import checkpoints
-from vbench.assemble import build_choices, load_dataset
+from vbench import checkpoints, kept
+from vbench.assemble import Fitting, load_dataset
+from vbench.beside import use
 from vbench.catalogue import Catalogue
+from vbench.continuing import Shorter, trained_steps
 from vbench.grid import Cell, Choice, Gradients, Grid, Measure, Reference, parse_choice, read_grid
 from vbench.grid.parameters import canonical
 from vbench.listing import load_catalogue
@@ -18,24 +20,33 @@ from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
 from vbench.types import Incompatible
 
-__all__ = ["Plan", "Planned", "Rerun", "asked_grid", "make_plan"]
+__all__ = ["Keep", "Plan", "Planned", "Rerun", "asked_grid", "make_plan"]
 
 Action = Literal["run", "done", "skip"]
 Rerun = Literal["failed", "stale", "all"]
+Keep = Literal["weights", "state"]
 REFERENCES = ("reparam", "rloo[k=4]")  # unbiased, one of them serves every latent; the first that fits
 _NO_DATA = "not available"
 _FINAL = ("done", "diverged")  # training again would give the same
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Planned:
-    """One cell and what is to happen to it."""
+    """One cell and what is to happen to it.
+
+    Attributes:
+        reference: key of the run whose checkpoints it is measured at.
+        start: the file below ``kept`` that its training goes on from.
+        data: digest of its data, as they were; empty where they could not be had.
+    """
 
     cell: Cell
     key: str
     action: Action
     reason: str = ""
     reference: str = ""
+    start: str = ""
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,12 +55,15 @@ class Plan:
 
     Attributes:
         references: those still to be run.
+        stored, stored_references: what is there, by key.
     """
 
     grid: Grid
     folder: Path
     cells: tuple[Planned, ...]
     references: tuple[Planned, ...]
+    stored: Mapping[str, Outcome] = field(default_factory=dict, repr=False)
+    stored_references: Mapping[str, Outcome] = field(default_factory=dict, repr=False)
 
     def count(self, action: Action) -> int:
         """How many cells have this action."""
@@ -57,7 +71,12 @@ class Plan:
 
     def part(self, i: int, n: int) -> Plan:
         """The i-th of n parts, 1 to n, with the reference runs that it waits for; cut by keys alone."""
-        cells = tuple(planned for planned in self.cells if int(planned.key[:8], 16) % n == i - 1)
+        return self.only(planned.key for planned in self.cells if int(planned.key[:8], 16) % n == i - 1)
+
+    def only(self, keys: Iterable[str]) -> Plan:
+        """These cells, with the reference runs that they wait for."""
+        wanted = frozenset(keys)
+        cells = tuple(planned for planned in self.cells if planned.key in wanted)
         waited_for = {planned.reference for planned in cells}
         return replace(self, cells=cells, references=tuple(r for r in self.references if r.key in waited_for))
 
@@ -70,12 +89,14 @@ class _Combination:
         obstacle: why its parts do not go together.
         key: of a seed, and of a reference run where there is one.
         reference, reference_key: the run whose checkpoints it is measured at, and its key of a seed.
+        data: digest of its data; empty where they cannot be had.
     """
 
     obstacle: str
     key: Callable[..., str]
     reference: Cell | None
     reference_key: Callable[..., str]
+    data: str
 
 
 @dataclass
@@ -84,18 +105,21 @@ class _Planner:
     catalogue: Catalogue
     folder: Path
     rerun: frozenset[str]
+    keep: str = ""
 
     def __post_init__(self) -> None:
         self.obstacle = functools.cache(self._obstacle)
         self.current = functools.cache(self._current)
         self.digest = functools.cache(self._digest)
+        self.fitting = Fitting()
         self._specs: dict[str, Outcome] | None = None
 
     def plan(self) -> Plan:
         stored = Store(self.folder).outcomes()
-        kept = Store(self.folder / "references").outcomes()
+        kept_runs = Store(self.folder / "references").outcomes()
         references: dict[str, Planned] = {}
         combinations: dict[tuple[int, ...], _Combination] = {}
+        shorter = Shorter(self.folder, stored.values())
         cells = []
         for cell in self.grid.cells():
             parts = tuple(
@@ -111,12 +135,18 @@ class _Planner:
             action, reason = self._decide(cell, key, shared.obstacle, stored)
             if action == "done" and "shared" in self.rerun and stored[key].facts.get("timing") == "shared":
                 action, reason = "run", "was timed beside other cells"
-            cells.append(Planned(cell, key, action, reason, reference))
+            if action == "done" and self._lacks(stored[key]):
+                action, reason = "run", f"no {self.keep} of it was kept"
+            start = ""
+            if action == "run" and (key not in stored or stored[key].status not in _FINAL):
+                start, why = shorter.start(cell, self.digest, self.current)
+                reason = reason or why
+            cells.append(Planned(cell, key, action, reason, reference, start, shared.data))
             if action == "run" and shared.reference and reference not in references:
                 wanted = replace(shared.reference, seed=cell.seed)
-                references[reference] = self._decide_reference(wanted, reference, kept)
+                references[reference] = self._decide_reference(wanted, reference, kept_runs)
         waiting = tuple(r for r in references.values() if r.action == "run")
-        return Plan(self.grid, self.folder, tuple(cells), waiting)
+        return Plan(self.grid, self.folder, tuple(cells), waiting, stored, kept_runs)
 
     def _combine(self, cell: Cell) -> _Combination:
         digest = self.digest(cell.dataset)
@@ -126,6 +156,7 @@ class _Planner:
             cell.keys(digest, reference=reference is not None),
             reference,
             reference.keys(digest, role="reference") if reference else lambda seed: "",
+            self._data(cell),
         )
 
     def _decide(self, cell: Cell, key: str, obstacle: str, stored: Mapping[str, Outcome]) -> tuple[Action, str]:
@@ -148,7 +179,11 @@ class _Planner:
         steps = cell.measure.gradients.checkpoints if cell.measure.gradients else ()
         if action == "done" and stored[key].status == "done" and checkpoints.lacking(self.folder, key, steps):
             action, reason = "run", "a checkpoint is missing"
-        return Planned(cell, key, action, reason)
+        return Planned(cell, key, action, reason, data=self._data(cell))
+
+    def _data(self, cell: Cell) -> str:
+        digest = self.digest(cell.dataset)
+        return "" if digest == _NO_DATA else digest
 
     def _other(self, cell: Cell, stored: Mapping[str, Outcome]) -> str:
         """Why a cell has another key than a stored one of the same spec."""
@@ -159,6 +194,11 @@ class _Planner:
             return ""
         data = before.facts.get("data_digest") == self.digest(cell.dataset)
         return f"stale: its {'reference run' if data else 'data'} changed"
+
+    def _lacks(self, before: Outcome) -> bool:
+        """Whether what is to be kept of a finished cell is not there; without a step nothing was trained."""
+        wanted = self.keep and before.status == "done" and trained_steps(before)
+        return bool(wanted) and kept.file_of(self.folder, before, self.keep) is None
 
     def _reference(self, cell: Cell) -> Cell | None:
         gradients = cell.measure.gradients
@@ -183,7 +223,7 @@ class _Planner:
         if self.digest(choices[0]) == _NO_DATA:
             return ""
         try:
-            build_choices({choice.kind: choice for choice in choices}, seed=0)
+            self.fitting.check({choice.kind: choice for choice in choices})
         except Incompatible as error:
             return str(error)
         except Exception:  # the attempt will fail with the same, in its own row
@@ -203,6 +243,7 @@ def make_plan(
     keep_stale: bool = False,
     rerun: Rerun | None = None,
     exclusive: bool = False,
+    keep: Keep | None = None,
 ) -> Plan:
     """What a run of this grid would do, cell by cell, without doing it.
 
@@ -212,7 +253,7 @@ def make_plan(
     """
     grid = asked_grid(grid, overrides, filters)
     again = _again(keep_stale, rerun) | ({"shared"} if exclusive else set())
-    return _Planner(grid, load_catalogue(), Path(results) / grid.name, again).plan()
+    return _Planner(grid, load_catalogue(), Path(results) / grid.name, again, keep or "").plan()
 
 
 def _again(keep_stale: bool, rerun: Rerun | None) -> frozenset[str]:
@@ -227,6 +268,8 @@ def asked_grid(grid: str | Path | Mapping[str, Any] | Grid, overrides: Sequence[
     Raises:
         GridError: it, an override or a filter is wrong.
     """
-    if not isinstance(grid, Grid):
-        grid = read_grid(grid, load_catalogue(), overrides)
+    if isinstance(grid, Grid):
+        use(grid.beside)
+    else:
+        grid = read_grid(grid, load_catalogue, overrides)
     return grid.filtered(filters) if filters else grid

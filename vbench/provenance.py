@@ -6,33 +6,51 @@ import functools
 import platform
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from vbench.catalogue import Catalogue
 from vbench.discovery import PACKAGE, digest, digest_files, relied_on, version
 from vbench.grid import Choice
 
-__all__ = ["code_digest", "environment", "provenance", "stale_reason"]
+__all__ = ["code_digest", "code_modules", "environment", "provenance", "stale_reason"]
 
 # what only shows results (L6) or only judges cannot change a number
 _NOT_CODE = (
     "report",
     "plot.py",
+    "sources.py",
     "testing",
     "cli",
     "planning.py",
+    "continuing.py",
     "study.py",
     "listing.py",
     "verdicts.py",
+    "merging.py",
+    "finished.py",
     "__main__.py",
 )
+
+
+_NOT_OF_JOBS = ("scaffold", "templates", "pytest_plugin")
 
 
 @functools.cache
 def code_digest() -> str:
     """SHA-256 of vbench's layers L0 to L5."""
-    files = [f for f in sorted(PACKAGE.rglob("*.py")) if f.relative_to(PACKAGE).parts[0] not in _NOT_CODE]
-    return digest_files(files)
+    return digest_files(_code_files())
+
+
+def code_modules() -> list[str]:
+    """The modules that the digest is of, those apart that running on other machines takes and a job never does."""
+    names = [file.relative_to(PACKAGE).with_suffix("").parts for file in _code_files()]
+    found = [".".join(("vbench", *parts)).removesuffix(".__init__") for parts in names if parts[0] not in _NOT_OF_JOBS]
+    return [name for name in found if not name.startswith("vbench.execute")]
+
+
+def _code_files() -> list[Path]:
+    return [f for f in sorted(PACKAGE.rglob("*.py")) if f.relative_to(PACKAGE).parts[0] not in _NOT_CODE]
 
 
 def plugins_of(choices: Iterable[Choice], catalogue: Catalogue) -> list[dict[str, str]]:

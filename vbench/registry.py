@@ -19,6 +19,7 @@ from typing import Any, Final, get_type_hints
 import pluggy
 
 from vbench import hookspecs
+from vbench.beside import PluginFile, beside, file_of
 from vbench.catalogue import Broken, Catalogue, Component, Kind
 from vbench.discovery import entry_points, version
 from vbench.grid import parameter_of
@@ -26,7 +27,7 @@ from vbench.grid import parameter_of
 __all__ = ["PROVIDED", "Registered", "Registry", "load_registry"]
 
 PROVIDED: Final[Mapping[Kind, frozenset[str]]] = {
-    "dataset": frozenset(),
+    "dataset": frozenset({"folder"}),
     "encoder": frozenset({"x", "n", "mean", "data"}),
     "decoder": frozenset({"x", "n", "mean", "data", "z"}),
     "prior": frozenset({"x", "n", "mean", "data", "z"}),
@@ -71,10 +72,13 @@ class Registry:
     def add(self, plugin: object, distribution: str, version: str, entry_point: str) -> None:
         """Register one plugin object; whatever is wrong with it ends in ``broken``."""
         try:
+            _agree(plugin)
             self._manager.register(plugin, name=f"{distribution}:{entry_point}")
             try:
                 self._manager.check_pending()
                 found = self._collect(plugin, distribution, version)
+                if file_of(distribution):
+                    self._refuse(found)
             except BaseException:
                 self._manager.unregister(plugin)
                 raise
@@ -111,6 +115,15 @@ class Registry:
                 ]
         return found
 
+    def _refuse(self, found: list[Registered]) -> None:
+        """What a plugin file may not do: register nothing, or a name that is taken."""
+        if not found:
+            raise ValueError("it registers nothing: expected a hook such as vbench_estimators, marked @hookimpl")
+        for component in (item.component for item in found):
+            if owner := self.components[component.kind].get(component.name):
+                taken = f"{component.kind} {component.name!r} is registered by {owner.component.distribution}"
+                raise ValueError(f"{taken} already: choose another name")
+
     def _claim(self, item: Registered) -> None:
         component = item.component
         owner = self.components[component.kind].setdefault(component.name, item)
@@ -136,9 +149,26 @@ class Registry:
         return self.components[kind][name]
 
 
+def _agree(plugin: object) -> None:
+    """See that a plugin was written for a contract that is kept here, if it says for which.
+
+    Raises:
+        ValueError: it was not.
+    """
+    written = getattr(plugin, "vbench_contract", hookspecs.CONTRACT)
+    if type(written) is not int:
+        raise ValueError(f"vbench_contract is {written!r}, expected a whole number such as {hookspecs.CONTRACT}")
+    kept = str(hookspecs.CONTRACT)
+    if hookspecs.OLDEST < hookspecs.CONTRACT:
+        kept = f"{hookspecs.OLDEST} to {kept}"
+    if not hookspecs.OLDEST <= written <= hookspecs.CONTRACT:
+        older = "vbench" if written > hookspecs.CONTRACT else "the plugin"
+        raise ValueError(f"written for contract {written}, vbench {version()} keeps {kept}: upgrade {older}")
+
+
 def reason(error: BaseException) -> str:
     """One line: what went wrong and in which line of which file."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = () if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)  # it says where
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     text = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {text}{where}"
@@ -180,12 +210,22 @@ def describe(kind: Kind, name: str, factory: Any, distribution: str, version: st
     )
 
 
-@functools.cache
-def load_registry() -> Registry:
-    """Built-ins and every installed plugin, loaded once."""
+def load_registry(distribution: str | None = None) -> Registry:
+    """Built-ins, every installed plugin and the plugin files of the grid at hand, loaded once.
+
+    Args:
+        distribution: built-ins and this one alone: a job need not wait for plugins that it has no use for.
+    """
+    apart = distribution is not None and not file_of(distribution)  # from the grid's files
+    return _loaded(() if apart else beside().plugins, distribution)
+
+
+@functools.lru_cache(maxsize=16)
+def _loaded(files: tuple[PluginFile, ...], distribution: str | None) -> Registry:
     registry = Registry()
     for name, module in _OWN.items():
         registry.add(importlib.import_module(module), "vbench", version(), name)
-    for point in entry_points():
-        registry.load(point)
+    for point in entry_points() if distribution != "vbench" else ():
+        if distribution is None or (point.dist and point.dist.name == distribution):
+            registry.load(point)
     return registry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from vbench.execute.asked import executor_named, make_executor
 from vbench.execute.jobs import Event, Executor, ExecutorError, Job, Limits, Wait
 from vbench.grid import Grid, GridError
 from vbench.listing import load_catalogue
-from vbench.planning import Plan, Planned, Rerun, asked_grid, make_plan
+from vbench.planning import Keep, Plan, Planned, Rerun, asked_grid, make_plan
 from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
 from vbench.runner import Assignment
+from vbench.store import replace as replace_file
 
 __all__ = ["Plan", "Planned", "Result", "make_plan", "run"]
 
@@ -65,10 +66,12 @@ def run(
     keep_stale: bool = False,
     exclusive: bool = False,
     rerun: Rerun | None = None,
+    keep: Keep | None = None,
     debug: bool = False,
     executor: str | Callable[..., Executor] = "local",
     scheduler: str = "",
     shard: tuple[int, int] | None = None,
+    only: Collection[str] | None = None,
     on_plan: Callable[[Plan], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Result:
@@ -91,11 +94,14 @@ def run(
         exclusive: one cell at a time, so that its seconds are its own as far as this call goes; cells that were timed
             beside others are run again.
         rerun: which stored results are made again: ``failed``, ``stale`` or ``all``; None: failed and stale ones.
+        keep: ``weights`` of every cell, for :func:`vbench.trained`, or its ``state``, from which more steps go on too;
+            cells that are done without are run again.
         debug: open a debugger where a cell fails; with ``workers=0``.
         executor: what runs the cells, ``name`` or ``name[param=value]``: ``local`` processes, ``dask`` workers of a
             cluster that is started here, or a plugin's; or a factory of one (see :class:`vbench.execute.Executor`).
         scheduler: address of a running Dask scheduler, ``tcp://host:8786``: short for ``dask[scheduler=...]``.
         shard: (i, n): only the i-th of n parts of the cells, 1 to n; which a cell is in depends on its key alone.
+        only: keys of the cells that are run; None: all.
         on_plan, on_event: called with the plan, then as cells start, go on and end.
 
     Raises:
@@ -118,9 +124,11 @@ def run(
     for store in stores:
         tidy(store)
     seen = {name for store in stores for name in store.names()}
-    plan = make_plan(grid, results=results, keep_stale=keep_stale, rerun=rerun, exclusive=exclusive)
+    plan = make_plan(grid, results=results, keep_stale=keep_stale, rerun=rerun, exclusive=exclusive, keep=keep)
     if shard:
         plan = plan.part(*shard)
+    if only is not None:
+        plan = plan.only(only)
     if on_plan:
         on_plan(plan)
     store = stores[0]
@@ -138,7 +146,7 @@ def run(
         if planned.action == "skip" and (before is None or before.reason != planned.reason):
             commit(_assignment(plan, planned, device), "skipped", planned.reason)
 
-    jobs = list(_jobs(plan, device))
+    jobs = list(_jobs(plan, device, keep or ""))
     timing = "shared" if min(engine.at_once, len(jobs)) > 1 else "exclusive"
     same = {"timing": timing, "checkpoint": checkpoint, "debug": debug}
     jobs = [replace(job, payload=replace(job.payload, **same)) for job in jobs]
@@ -192,10 +200,13 @@ def tidy(store: Store) -> list[Path]:
 
 def _assignment(plan: Plan, planned: Planned, device: str, role: str = "cell") -> Assignment:
     cell = planned.cell
-    return Assignment(planned.key, cell.spec(), cell.labels(), str(plan.folder), role, planned.reference, device)
+    more: dict[str, Any] = {"beside": plan.grid.beside, "data": planned.data}
+    return Assignment(
+        planned.key, cell.spec(), cell.labels(), str(plan.folder), role, planned.reference, device, **more
+    )
 
 
-def _jobs(plan: Plan, device: str) -> Iterator[Job]:
+def _jobs(plan: Plan, device: str, keep: str) -> Iterator[Job]:
     """Reference runs first; a cell that is measured at one's checkpoints starts when that one has ended."""
     waited_for = {reference.key for reference in plan.references}
     for reference in plan.references:
@@ -203,15 +214,22 @@ def _jobs(plan: Plan, device: str) -> Iterator[Job]:
     for planned in plan.cells:
         if planned.action == "run":
             after = (planned.reference,) if planned.reference in waited_for else ()
-            yield Job(planned.key, _assignment(plan, planned, device), after)
+            made = replace(_assignment(plan, planned, device), keep=keep, start=planned.start)
+            yield Job(planned.key, made, after)
 
 
 def _keep_grid(plan: Plan) -> None:
-    """Keep the recipe next to what it produces; a study's own grid file stays as its author wrote it."""
+    """Keep the recipe next to what it produces; a study's own files stay as their author wrote them."""
     kept = plan.folder / "grid.yaml"
     plan.folder.mkdir(parents=True, exist_ok=True)
     if plan.grid.source and not kept.exists():
         kept.write_text(plan.grid.source, "utf-8")
+    if plan.folder.resolve() != Path(plan.grid.beside.folder).resolve():
+        for file in plan.grid.beside.plugins:
+            copy = plan.folder / file.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if not copy.exists() or copy.read_bytes() != file.content:
+                replace_file(file.content, copy)
 
 
 def _device(name: str) -> str:

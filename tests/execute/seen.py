@@ -37,7 +37,7 @@ class Seen:
         return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def gone(pid, within=20.0):
+def gone(pid, within=60.0):
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         with contextlib.suppress(psutil.NoSuchProcess):

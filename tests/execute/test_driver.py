@@ -23,10 +23,11 @@ DRIVER = """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without it
     sys.path.insert(0, sys.argv[1])
     from pathlib import Path
-    from vbench.execute import server
+    from vbench.execute import running, server
     from vbench.execute.jobs import Job, Limits
     from vbench.execute.local import LocalExecutor
     server.PRELOAD = ("torch",)  # enough here, and quick
+    running.GRACE = float(sys.argv[4])
     folder = Path(sys.argv[2])
     print("script", flush=True)
     executor = LocalExecutor(Limits("targets:call", folder), workers=2)
@@ -43,11 +44,11 @@ DRIVER = """
 
 
 @contextlib.contextmanager
-def driver(folder, *payloads):
+def driver(folder, *payloads, grace=4.0):
     """A script without a main guard, in a process group of its own as under a shell."""
     script = folder / "script.py"
     script.write_text(textwrap.dedent(DRIVER))
-    command = [sys.executable, str(script), str(HERE), str(folder), json.dumps(payloads, default=str)]
+    command = [sys.executable, str(script), str(HERE), str(folder), json.dumps(payloads, default=str), str(grace)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         yield process
         process.kill()
@@ -93,12 +94,15 @@ def test_a_request_to_end_is_as_ctrl_c_and_leaves_time_for_a_last_word(tmp_path)
 
 
 def test_a_second_ctrl_c_is_immediate(tmp_path):
-    with driver(tmp_path, ["hang", tmp_path], ["hang", tmp_path]) as process:
+    with driver(tmp_path, ["hang", tmp_path], ["hang", tmp_path], grace=50.0) as process:  # they sleep for 60
         pids = waited_for(tmp_path / "marks", 2)
         process.send_signal(signal.SIGINT)
         time.sleep(0.2)
         began = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        assert process.wait() == 130
-        assert time.monotonic() - began < 4.5  # the grace that the first would give is 5
+        while process.poll() is None:  # on a busy machine, two that come close together are one
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+        assert process.returncode == 130
+        assert time.monotonic() - began < 40  # the first would leave them 50
     assert all(gone(pid) for pid in pids)

@@ -7,8 +7,10 @@ import pytest
 from tests.reliability import (  # noqa: F401
     claiming,
     code,
+    growing,
     inputs,
     keeping,
+    merging,
     processes,
     resuming,
     returns,

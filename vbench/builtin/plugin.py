@@ -7,6 +7,7 @@ from vbench.builtin.datasets.digits import digits
 from vbench.builtin.datasets.frey import frey
 from vbench.builtin.datasets.linear_gaussian import linear_gaussian
 from vbench.builtin.datasets.mnist import mnist
+from vbench.builtin.datasets.npz import npz
 from vbench.builtin.decoders.bernoulli import BernoulliDecoder
 from vbench.builtin.decoders.conv_bernoulli import ConvBernoulliDecoder
 from vbench.builtin.decoders.gaussian import GaussianDecoder
@@ -40,6 +41,7 @@ def vbench_datasets() -> Factories:
         "frey": frey,
         "linear-gaussian": linear_gaussian,
         "mnist": mnist,
+        "npz": npz,
     }
 
 

@@ -42,7 +42,7 @@ def show(name: str) -> None:
 
 @main.command(epilog=example("vbench check vimco 'rloo[k=2]' encoder:bernoulli    (or: --study results/quickstart)"))
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--plugin", metavar="DIST", help="Everything that one distribution registers.")
+@click.option("--plugin", metavar="DIST", help="Everything that one distribution, or one Python file, registers.")
 @click.option("--all", "everything", is_flag=True, help="Everything that is registered.")
 @click.option(
     "--study",
@@ -63,8 +63,10 @@ def check(names: tuple[str, ...], plugin: str | None, everything: bool, study: P
 
         sys.exit(judgement.check_study(study, as_json))
     from vbench.grid import named_components
-    from vbench.listing import load_catalogue
+    from vbench.listing import load_catalogue, load_file
 
+    if plugin and plugin.endswith(".py"):
+        plugin = load_file(plugin)
     named_components(names, load_catalogue(), plugin)  # a wrong name is told before torch loads
     from vbench.report import judgement
 

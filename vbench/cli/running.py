@@ -34,6 +34,11 @@ from vbench.cli.group import example, main
     show_default=True,
     help="Seconds of training after which a cell saves where it can go on; 0: never.",
 )
+@click.option(
+    "--keep",
+    type=click.Choice(["weights", "state"]),
+    help="Keep every cell's weights, for vbench.trained, or its state, from which more steps go on.",
+)
 @click.option("--in-process", is_flag=True, help="One cell after the other in this process, without limits.")
 @click.option("--pdb", "debug", is_flag=True, help="With --in-process: open a debugger where a cell fails.")
 @click.option(
@@ -60,6 +65,7 @@ def run(
     in_process: bool,
     debug: bool,
     exclusive: bool,
+    keep: Any,
     dry_run: bool,
     **limits: Any,
 ) -> None:
@@ -76,7 +82,7 @@ def run(
     limits["executor"] = executor_named(limits["executor"], limits.pop("scheduler"))
     from vbench.report import console
 
-    again = {"results": results, "keep_stale": keep_stale, "rerun": rerun, "exclusive": exclusive}
+    again = {"results": results, "keep_stale": keep_stale, "rerun": rerun, "exclusive": exclusive, "keep": keep}
     if dry_run:
         console.show_plan(_plan(asked, **again))
         return
@@ -118,7 +124,7 @@ def _read(grid: Path, overrides: tuple[str, ...], filters: tuple[str, ...], max_
     from vbench.grid import read_grid
     from vbench.listing import load_catalogue
 
-    found = read_grid(grid, load_catalogue(), overrides)
+    found = read_grid(grid, load_catalogue, overrides)
     found = found.filtered(filters) if filters else found
     if found.size > max_cells:
         text = f"{grid} has {found.size:,} cells, more than --max-cells {max_cells}"

@@ -23,6 +23,8 @@ def rloo(k: Annotated[int, Ge(2), "samples per datum, averaged"] = 4) -> Estimat
     Unbiased for the ELBO, also with an unnormalised density.
 
     Source: Kool, van Hoof & Welling (2019), Buy 4 REINFORCE Samples, Get a Baseline for Free!, ICLR workshop on Deep
-    Reinforcement Learning Meets Structured Prediction; Salimans & Knowles (2014), arXiv:1401.1022.
+    Reinforcement Learning Meets Structured Prediction; Salimans & Knowles (2014), On Using Control
+    Variates with Stochastic Approximation for Variational Bayes and its Connection to Stochastic Linear Regression,
+    arXiv:1401.1022.
     """
     return Score(ELBO(), k, LeaveOneOut())

@@ -21,6 +21,7 @@ def stl(k: Annotated[int, Ge(1), "samples per datum, averaged"] = 1) -> Estimato
 
     Unbiased for the ELBO.
 
-    Source: Roeder, Wu & Duvenaud (2017), Sticking the Landing, arXiv:1703.09194.
+    Source: Roeder, Wu & Duvenaud (2017), Sticking the Landing: Simple, Lower-Variance Gradient Estimators for
+    Variational Inference, arXiv:1703.09194.
     """
     return DoublyReparameterized(ELBO(), k)

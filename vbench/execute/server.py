@@ -1,4 +1,4 @@
-"""The process that new jobs are forked from: Python with the heavy libraries loaded and nothing else.
+"""The process that new jobs are forked from: Python with the heavy libraries and vbench's own code, and nothing else.
 
 Loading torch takes seconds, a fork milliseconds. The server loads no plugin and never touches a device, so
 every job starts from the same clean state.
@@ -20,7 +20,7 @@ from typing import Any
 
 __all__ = ["PRELOAD", "environment", "forks", "pipe", "start", "warm"]
 
-# What most cells import. Only libraries: a plugin may touch CUDA when imported, which would spoil every fork.
+# What most cells import. No plugin: one may touch CUDA when imported, which would spoil every fork.
 PRELOAD: tuple[str, ...] = (
     *("torch", "torch._dynamo", "pandas", "pyarrow.parquet", "sklearn.datasets", "safetensors.torch"),
     *("annotated_types", "pluggy", "pydantic.types", "ruamel.yaml", "vbench.execute.preloaded"),

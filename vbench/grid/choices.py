@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -57,8 +58,13 @@ class Choice:
         inner = ",".join(f"{name}={format_value(value)}" for name, value in values.items())
         return f"{self.name}[{inner}]" if inner else self.name
 
+    @functools.cached_property
+    def content(self) -> str:
+        """What it is as canonical JSON: name and all parameters."""
+        return canonical({"name": self.name, "parameters": self.parameters})
+
     def __hash__(self) -> int:
-        return hash((self.kind, self.name, canonical(self.parameters)))
+        return hash((self.kind, self.content))
 
 
 def split_top(text: str) -> list[str] | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Final, TypeVar
 
+from vbench.beside import Beside
 from vbench.catalogue import KINDS, Kind
 from vbench.grid.choices import Choice, format_value, parse_text, split_top
 from vbench.grid.parameters import canonical
@@ -24,7 +26,7 @@ AXES: Final[Mapping[Kind, str]] = {kind: f"{kind}s" for kind in KINDS}
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One combination with its seed.
 
@@ -44,7 +46,13 @@ class Cell:
 
     def choices(self) -> dict[Kind, Choice]:
         """The components by kind."""
-        return {kind: getattr(self, kind) for kind in KINDS}
+        return {
+            "dataset": self.dataset,
+            "encoder": self.encoder,
+            "decoder": self.decoder,
+            "prior": self.prior,
+            "estimator": self.estimator,
+        }
 
     def spec(self) -> dict[str, Any]:
         """All that a result may depend on, typed and complete, as JSON has it."""
@@ -77,15 +85,28 @@ class Cell:
         )
 
     def _content(self, digest: str, more: Mapping[str, str]) -> str:
-        content = {"schema": SCHEMA_VERSION, "spec": self.spec(), "data": digest}
+        """The canonical text of all that the key is of, put together from pieces that many cells share."""
+        pieces: dict[str, str] = {kind: choice.content for kind, choice in self.choices().items()}
+        pieces |= {"seed": str(self.seed), "train": _settled(self.train), "measure": _settled(self.measure)}
+        content = {"schema": str(SCHEMA_VERSION), "spec": _joined(pieces), "data": canonical(digest)}
         if clash := content.keys() & more.keys():
             raise TypeError(f"{', '.join(sorted(clash))} already stands in the key")
-        return canonical({**content, **more})
+        return _joined({**content, **{name: canonical(text) for name, text in more.items()}})
 
     def labels(self) -> dict[str, str]:
         """The columns that name a cell: choices as written, and of ``train`` what the grid crosses."""
         train = _assignments(self.train, self.swept)
         return {**{kind: str(choice) for kind, choice in self.choices().items()}, "train": " ".join(train)}
+
+
+@functools.lru_cache(maxsize=4096)
+def _settled(settings: Train | Measure) -> str:
+    return canonical(settings.model_dump())
+
+
+def _joined(pieces: Mapping[str, str]) -> str:
+    """A JSON object of canonical pieces, itself canonical."""
+    return "{" + ",".join(f'"{name}":{pieces[name]}' for name in sorted(pieces)) + "}"
 
 
 def _hashed(content: str) -> str:
@@ -128,6 +149,7 @@ class Grid:
         measures: one for each reference run; they differ in nothing else.
         source: the text to keep beside the results; reading it again gives this grid.
         swept: names of ``train`` that are crossed.
+        beside: its folder, and the plugin files that it names.
     """
 
     name: str
@@ -141,6 +163,7 @@ class Grid:
     measures: tuple[Measure, ...]
     source: str = ""
     swept: tuple[str, ...] = ()
+    beside: Beside = field(default_factory=Beside, compare=False)
 
     def __post_init__(self) -> None:
         for axis in AXES.values():

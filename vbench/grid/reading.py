@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from vbench.beside import Beside, PluginFile
 from vbench.catalogue import KINDS, Catalogue, Kind
 from vbench.grid.choices import Choice, read_choices, split_top
 from vbench.grid.crossing import AXES, Grid
@@ -31,7 +32,7 @@ from vbench.grid.yaml12 import MAX_BYTES, decode, read_yaml
 
 __all__ = ["read_grid"]
 
-_KEYS: Final = ("name", *AXES.values(), "seeds", "train", "measure")
+_KEYS: Final = ("name", "plugins", *AXES.values(), "seeds", "train", "measure")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
 _SEEDS: Final = 1_000_000
 _ENTRY: Final = re.compile(r"[A-Za-z0-9._-]+\s*\[.*\]", re.DOTALL)
@@ -39,7 +40,7 @@ _ENTRY: Final = re.compile(r"[A-Za-z0-9._-]+\s*\[.*\]", re.DOTALL)
 
 def read_grid(
     source: str | Path | Mapping[str, Any],
-    catalogue: Catalogue,
+    catalogue: Catalogue | Callable[[Beside], Catalogue],
     overrides: Sequence[str] = (),
     *,
     where: str | None = None,
@@ -48,7 +49,7 @@ def read_grid(
 
     Args:
         source: a YAML file, or the same as a mapping.
-        catalogue: what is registered.
+        catalogue: what is registered, or what tells it once it is known what stands beside the grid.
         overrides: ``train.steps=10`` and the like, put over what the grid says.
         where: the name to show for the grid in errors; a file's own path without it.
 
@@ -56,12 +57,12 @@ def read_grid(
         GridError: every problem of the grid, one line each.
     """
     problems = Problems()
-    text, default = None, "grid"
+    text, default, folder = None, "grid", Path()
     if isinstance(source, Mapping):
         root = from_python(source, where or "", problems)
     else:
         path, file = Path(source), one_line(where or str(source))
-        text, default = decode(_bytes(path, file), file), _default_name(path)
+        text, default, folder = decode(_bytes(path, file), file), _default_name(path), path.parent
         root = read_yaml(text, file, problems)
     for order, override in enumerate(overrides):
         root = _override(root, override, order, problems)
@@ -69,7 +70,12 @@ def read_grid(
         what = "an empty file" if root.value is None else shown(plain(root))
         problems.add(root.place, "", f"expected a mapping of {', '.join(_KEYS)}, not {what}")
         problems.finish()
-    grid = _read(root, default, catalogue, problems)
+    here = _beside(root.value.get("plugins"), folder, problems)
+    if callable(catalogue):
+        catalogue = _with_plugins(catalogue(here), here, root, problems)
+    elif here.plugins:
+        problems.add(root.value["plugins"].place, "plugins", "cannot be loaded here")
+    grid = replace(_read(root, default, catalogue, problems), beside=here)
     if text is None or overrides:
         named = replace(root, value={**root.value, "name": Node(grid.name, root.place)})
         text = "".join(f"# --set {one_line(override)}\n" for override in overrides) + dump(named)
@@ -91,6 +97,47 @@ def _bytes(path: Path, file: str) -> bytes:
 
 def _default_name(path: Path) -> str:
     return path.resolve().parent.name if path.name in ("grid.yaml", "grid.yml") else path.stem
+
+
+def _beside(node: Node | None, folder: Path, problems: Problems) -> Beside:
+    """The grid's folder, and the plugin files that it names."""
+    if node is None or node.value is None or (node.broken and not isinstance(node.value, list)):
+        return Beside(str(folder.absolute()))
+    if not isinstance(node.value, list):
+        text = f"expected a list of Python files such as [my_method.py], not {shown(plain(node))}"
+        problems.add(node.place, "plugins", text)
+        return Beside(str(folder.absolute()))
+    files: dict[str, PluginFile] = {}
+    for i, item in enumerate(node.value):
+        here = f"plugins[{i}]"
+        if item.broken:
+            continue
+        if not isinstance(item.value, str):
+            problems.add(item.place, here, f"expected a Python file such as my_method.py, not {shown(plain(item))}")
+            continue
+        try:
+            file = PluginFile.read(item.value, folder)
+        except ValueError as error:
+            problems.add(item.place, here, str(error))
+            continue
+        if file.name in files:
+            problems.add(item.place, here, f"{file.name} is given twice")
+        files[file.name] = file
+    return Beside(str(folder.absolute()), tuple(files.values()))
+
+
+def _with_plugins(catalogue: Catalogue, here: Beside, root: Node, problems: Problems) -> Catalogue:
+    """The catalogue; a plugin file that could not be loaded ends the reading, since the rest would say the same."""
+    broken = {item.distribution: item.reason for item in catalogue.broken}
+    for file in here.plugins:
+        if file.name in broken:
+            items: Sequence[Node] = root.value["plugins"].value
+            named = [item.value if isinstance(item.value, str) else "" for item in items]
+            i = next(i for i, name in enumerate(named) if PluginFile.named(name) == file.name)
+            problems.add(items[i].place, f"plugins[{i}]", f"{file.name}: {broken[file.name]}")
+    if any(file.name in broken for file in here.plugins):
+        problems.finish()
+    return catalogue
 
 
 def _override(root: Node, override: str, order: int, problems: Problems) -> Node:

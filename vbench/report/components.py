@@ -153,12 +153,8 @@ def _show_kind(kind: Kind) -> None:
 
     console = Console()
     contract = getattr(types if kind in KINDS else execute, kind.capitalize())
-    console.print(
-        Text(
-            f"{kind}: register it from the hook vbench_{kind}s() of a package with an entry point in group vbench",
-            style="bold",
-        )
-    )
+    how = f"register it from the hook vbench_{kind}s() of a package with an entry point in group vbench"
+    console.print(Text(f"{kind} (contract {hookspecs.CONTRACT}): {how}", style="bold"))
     console.print(Text(inspect.cleandoc(hookspecs.__doc__ or "")))
     given = ", ".join(sorted(PROVIDED[kind])) or "nothing"
     console.print(Text(f"\nOf the task, its factory may ask for: {given}.\n"))

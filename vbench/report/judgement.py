@@ -15,6 +15,7 @@ from rich.text import Text
 
 from vbench.discovery import digest
 from vbench.grid import Choice, GridError
+from vbench.listing import study_catalogue
 from vbench.provenance import code_digest
 from vbench.records import Store
 from vbench.testing.judging import checks_of
@@ -42,6 +43,7 @@ def check_study(study: Path, as_json: bool = False) -> int:
     if not (study / "records").is_dir():
         print(f"no results in {study} (a study's folder has a folder 'records')", file=sys.stderr)
         return 2
+    study_catalogue(study)  # with the plugin files that are kept there
     specs = [o.spec["estimator"] for o in Store(study).outcomes().values() if "estimator" in o.spec]
     used = {estimator_of(spec["name"], spec["parameters"]): spec for spec in specs}
     known = {(v.estimator, v.code, v.plugin, v.suite) for v in load_verdicts(study)}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vbench.beside import beside
 from vbench.testing.partners import source_check
 from vbench.testing.subject import Subject
 from vbench.testing.verdict import Check, Outcome, Verdict
@@ -21,11 +23,13 @@ _SPLITS = ("train", "valid", "test")
 def dataset_checks(subject: Subject) -> Iterator[Check]:
     """Named checks of a dataset; INCONCLUSIVE where its files are not at hand."""
     loaded: list[Any] = []
+    task = {"folder": Path(beside().folder)}
+    lacking = [p.name for p in subject.component.parameters if p.required and p.name not in subject.parameters]
 
     def data() -> Any:
         if not loaded:
             try:
-                loaded.append(subject.build({}))
+                loaded.append(subject.build(task))
             except Exception as error:
                 loaded.append(error)  # asking the network once is enough
         if isinstance(loaded[0], Exception):
@@ -36,14 +40,16 @@ def dataset_checks(subject: Subject) -> Iterator[Check]:
     questions: tuple[tuple[str, Callable[[Any], Outcome]], ...] = (
         ("shapes", _shapes),
         ("support", _support),
-        ("digest", lambda found: _digest(found, subject.build({}))),
+        ("digest", lambda found: _digest(found, subject.build(task))),
         ("splits", _splits),
     )
     for name, question in questions:
-        yield Check(name, lambda q=question: _asked(q, data))  # type: ignore[misc]
+        yield Check(name, lambda q=question: _asked(q, data, lacking))  # type: ignore[misc]
 
 
-def _asked(question: Callable[[Any], Outcome], data: Callable[[], Any]) -> Outcome:
+def _asked(question: Callable[[Any], Outcome], data: Callable[[], Any], lacking: Sequence[str]) -> Outcome:
+    if lacking:
+        return Outcome(Verdict.INCONCLUSIVE, f"to be judged with its {' and '.join(lacking)}: NAME[{lacking[0]}=...]")
     try:
         found = data()
     except Exception as error:

@@ -32,6 +32,7 @@ class TensorDataset:
         binarization: dynamic, static, threshold or none.
         labels: class of each row ``[n]`` by split, where there are classes; no part sees them.
         masks: observed entries ``[n, *X]`` by split, where some are not.
+        notes: what was made of the source besides, for people; a column of the cells table.
     """
 
     train: Tensor
@@ -42,6 +43,7 @@ class TensorDataset:
     binarization: str
     labels: Mapping[str, Tensor] = field(default_factory=dict)
     masks: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: str = ""
 
     def __post_init__(self) -> None:
         for split in ("train", "valid", "test"):

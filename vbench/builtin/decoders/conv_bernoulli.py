@@ -22,8 +22,8 @@ class ConvBernoulliDecoder(Decoder):
     One linear layer, then transposed convolutions of stride 2. A learned bias for each pixel starts at the logit of
     the training mean.
 
-    Source: Salimans, Kingma & Welling (2015), Markov Chain Monte Carlo and Variational Inference, arXiv:1410.6460 (its
-    convolutional decoder, with strides in place of upsampling).
+    Source: Salimans, Kingma & Welling (2015), Markov Chain Monte Carlo and Variational Inference: Bridging the
+    Gap, arXiv:1410.6460 (its convolutional decoder, with strides in place of upsampling).
     """
 
     needs = frozenset({Trait.data("binary"), Trait.IMAGE})

