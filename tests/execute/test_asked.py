@@ -17,7 +17,7 @@ from vbench.study import run
         ("local", "", "local"),
         ("local[gpu=0.5]", "", "local[gpu=0.5]"),
         ("dask", "", "dask"),
-        ("local", "tcp://head:8786", "dask[scheduler=tcp://head:8786]"),
+        ("local", "tcp://head:8786", 'dask[scheduler="tcp://head:8786"]'),
         ("dask[gpu=1]", "", "dask[gpu=1.0]"),
     ],
 )

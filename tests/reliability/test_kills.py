@@ -16,9 +16,9 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize(("workers", "kills"), [(0, 100), (2, 20)])
-def test_nothing_is_lost_and_nothing_is_there_twice(workers, kills) -> None:
-    command = [sys.executable, "-m", "tests.reliability.killing", "--workers", str(workers), "--kills", str(kills)]
+@pytest.mark.parametrize("kills", [60])
+def test_nothing_is_lost_and_nothing_is_there_twice(kills) -> None:
+    command = [sys.executable, "-m", "tests.reliability.killing", "--workers", "0", "--kills", str(kills)]
     done = subprocess.run(command, cwd=Path(__file__).parent.parent.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     counts = json.loads(done.stdout.splitlines()[-1])
@@ -28,8 +28,6 @@ def test_nothing_is_lost_and_nothing_is_there_twice(workers, kills) -> None:
 MUTANTS = {
     "what is there is made again": "import vbench.planning as p; p._Planner._decide = lambda *given: ('run', '')",
     "points are a step late": "import vbench.resume as r, tests.reliability.resuming as t; r.Points.load = t._late",
-    "results are swept": "import vbench.records as r; "
-    "r.Store.sweep = lambda self: [path.unlink() for path in list(self.folder.rglob('*.parquet'))[:1]]",
 }
 
 
