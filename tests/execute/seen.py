@@ -26,6 +26,10 @@ class Seen:
     def ends(self):
         return {event.key: event.status for event in self.events if event.kind == "ended"}
 
+    def took(self, key):
+        """Seconds of a job, without the start of the server that it is forked from."""
+        return next(event.seconds for event in self.events if (event.kind, event.key) == ("ended", key))
+
     def kinds(self, key):
         return [event.kind for event in self.events if event.key == key]
 
