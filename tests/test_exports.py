@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -26,6 +27,8 @@ def test_all_is_sorted_and_complete() -> None:
 def test_name_is_there(name: str) -> None:
     assert getattr(vbench, name) is not None
     assert callable(getattr(vbench, name)) or name == "Trait"
+    # importing a module puts it in the place of a function of its name
+    assert find_spec(f"vbench.{name}") is None
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

@@ -103,6 +103,31 @@ def test_the_mixtures_density_is_torchs():
     torch.testing.assert_close(ours.mean[0], theirs.mean)
 
 
+def test_each_datum_may_have_mixing_weights_of_its_own():
+    shared = mixture()
+    own = NormalMixture(torch.stack([shared.logits, shared.logits.flip(0)]), shared.loc, shared.scale)
+    turned = NormalMixture(shared.logits.flip(0), shared.loc, shared.scale)
+    z = noise(5, 2, 2)
+    torch.testing.assert_close(own.log_prob(z)[:, 0], shared.log_prob(z)[:, 0])
+    torch.testing.assert_close(own.log_prob(z)[:, 1], turned.log_prob(z)[:, 1])
+    torch.testing.assert_close(own.mean, torch.cat([shared.mean, turned.mean]))
+    drawn = own.draw(Rng(1), 20_000)
+    assert drawn.z.shape == (20_000, 2, 2)
+    torch.testing.assert_close(drawn.z.mean(0), own.mean, atol=0.05, rtol=0)
+    torch.testing.assert_close(drawn.log_q, own.log_prob(drawn.z))
+
+
+def test_narrow_components_in_single_precision():
+    loc, z = 2 * noise(50, 40), noise(3, 4, 40, seed=2)
+    z = 0.1 * z + loc[:4]  # near components that are far from each other, twenty scales
+    exact = NormalMixture(torch.zeros(50, dtype=torch.float64), loc, torch.full_like(loc, 0.1))
+    single = NormalMixture(torch.zeros(50), loc.float(), torch.full((50, 40), 0.1))
+    torch.testing.assert_close(single.log_prob(z.float()).double(), exact.log_prob(z), atol=0.02, rtol=0)
+    free = z.float().requires_grad_()
+    (slope,) = torch.autograd.grad(single.log_prob(free).sum(), free)
+    torch.testing.assert_close(slope.double(), (loc[:4] - z) / 0.01, atol=0.01, rtol=1e-4)
+
+
 @pytest.mark.parametrize("logit", [-800.0, -40.0, 40.0, 800.0])
 def test_extreme_logits_stay_finite(logit):
     logits = torch.tensor([[logit, 0.3]], dtype=torch.float64, requires_grad=True)

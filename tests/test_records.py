@@ -35,7 +35,7 @@ rows = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(rows=rows)
 def test_rows_survive_unchanged(rows, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("s") / "stüdy")
@@ -56,7 +56,7 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(
     spec=st.dictionaries(st.text(), json_values),
     status=st.sampled_from(STATUSES),

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+import vbench
+from tests.command import Done, python, together
+from tests.command import vbench as command
 from tests.strangers import link
 from vbench.catalogue import KINDS, Broken, Catalogue, Component, Kind
 from vbench.listing import load_catalogue
 from vbench.scaffold import ScaffoldError, new_plugin, next_commands
+
+pytestmark = pytest.mark.timeout(900)  # the first test of some builds what the others share
 
 EMPTY = Catalogue({})
 # names whose classes and modules would hide what the templates import, were they not told apart
@@ -26,22 +31,7 @@ NAMES: dict[Kind, str] = {
 }
 
 
-def python(*arguments: str, folder: Path, path: list[Path]) -> subprocess.CompletedProcess[str]:
-    """A fresh interpreter, with these folders on its path."""
-    environment = os.environ | {"COLUMNS": "80", "XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([*map(str, path), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-
-
-def components(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+def components(done: Done) -> dict[str, str]:
     """Distribution by kind and name, of those that ``vbench list --json`` tells of the packages here."""
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
@@ -58,23 +48,57 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def path(home: Path) -> list[Path]:
-    return [link(project) for project in sorted(home.glob("vbench-*"))]
-
-
-def test_every_kind_is_listed_and_passes_the_judge(home: Path, path: list[Path]) -> None:
-    known = {f"{kind}:{name}": f"vbench-{name}" for kind, name in NAMES.items()}
-    assert components(python("-m", "vbench", "list", "--json", folder=home, path=path)) == known
-    done = python("-m", "vbench", "check", *known, "--json", folder=home, path=path)
+def path(home: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Where the packages are: as pip installs them, or where their backend is missing, as an editable install would."""
+    projects = sorted(home.glob("vbench-*"))
+    if not find_spec("hatchling"):
+        return [link(project) for project in projects]
+    site = tmp_path_factory.mktemp("installed") / "site"
+    options = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(site))
+    done = python("-m", "pip", "install", *options, *map(str, projects), folder=home)
     assert done.returncode == 0, done.stderr
+    return [site]
+
+
+class Told(NamedTuple):
+    """What the commands say of the five packages, typed in one interpreter."""
+
+    listed: Done
+    checked: Done
+    runs: list[Done]
+
+
+@pytest.fixture(scope="module")
+def told(home: Path, path: list[Path]) -> Told:
+    few = ("train.steps=20", "measure.data=100", "measure.gradients.draws=20")
+    options = ["--in-process", *(word for setting in few for word in ("--set", setting))]
+    runs = [["run", f"vbench-{name}/grid.yaml", *options] for name in NAMES.values()]
+    names = [f"{kind}:{name}" for kind, name in NAMES.items()]
+    listed, checked, *ran = together(["list", "--json"], ["check", *names, "--json"], *runs, folder=home, path=path)
+    return Told(listed, checked, ran)
+
+
+def test_pip_installs_every_kind(told: Told, path: list[Path]) -> None:
+    pytest.importorskip("hatchling", reason="pip install hatchling")
+    (site,) = path
+    assert {file.parent.name for file in site.glob("*.dist-info/RECORD")} == {
+        f"vbench_{name.replace('-', '_')}-0.1.0.dist-info" for name in NAMES.values()
+    }
+    assert set(components(told.listed)) == {f"{kind}:{name}" for kind, name in NAMES.items()}
+
+
+def test_every_kind_is_listed_and_passes_the_judge(told: Told) -> None:
+    known = {f"{kind}:{name}": f"vbench-{name}" for kind, name in NAMES.items()}
+    assert components(told.listed) == known
+    assert told.checked.returncode == 0, told.checked.stderr
     verdicts = {
-        f"{row['kind']}:{row['name']}": (row["distribution"], row["verdict"]) for row in json.loads(done.stdout)
+        f"{row['kind']}:{row['name']}": (row["distribution"], row["verdict"]) for row in json.loads(told.checked.stdout)
     }
     assert verdicts == {component: (owner, "PASS") for component, owner in known.items()}
 
 
-def test_every_kind_says_what_a_registered_component_must_say(home: Path, path: list[Path]) -> None:
-    for row in json.loads(python("-m", "vbench", "list", "--json", folder=home, path=path).stdout):
+def test_every_kind_says_what_a_registered_component_must_say(told: Told) -> None:
+    for row in json.loads(told.listed.stdout):
         assert row["summary"].endswith(".")
         assert len(row["summary"]) < 100
         assert any(character.isdigit() for character in row["source"])
@@ -87,30 +111,10 @@ def test_every_kind_passes_its_own_tests(home: Path, path: list[Path]) -> None:
     assert "skipped" not in done.stdout.splitlines()[-1]
 
 
-RUN_ALL = """
-import sys, vbench
-for grid in sys.argv[1:]:
-    vbench.run(grid, workers=0, overrides=["train.steps=20", "measure.data=100", "measure.gradients.draws=20"])
-    cells = vbench.load("results/" + grid.split("/")[0].removeprefix("vbench-"), "cells")
-    print(*cells["status"])
-"""
-
-
-def test_every_grid_runs_to_the_end_beside_a_built_in(home: Path, path: list[Path]) -> None:
-    grids = [f"vbench-{name}/grid.yaml" for name in NAMES.values()]
-    done = python("-c", RUN_ALL, *grids, folder=home, path=path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["done done"] * len(NAMES)
-
-
-def test_pip_installs_every_kind(tmp_path: Path) -> None:
-    pytest.importorskip("hatchling", reason="pip install hatchling")
-    projects = [str(new_plugin(name, kind, tmp_path, EMPTY)) for kind, name in NAMES.items()]
-    options = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", "site")
-    installed = python("-m", "pip", "install", *options, *projects, folder=tmp_path, path=[])
-    assert installed.returncode == 0, installed.stderr
-    done = python("-m", "vbench", "list", "--json", folder=tmp_path, path=[tmp_path / "site"])
-    assert set(components(done)) == {f"{kind}:{name}" for kind, name in NAMES.items()}
+def test_every_grid_runs_to_the_end_beside_a_built_in(told: Told, home: Path) -> None:
+    for name, done in zip(NAMES.values(), told.runs, strict=True):
+        assert done.returncode == 0, done.stderr
+        assert vbench.load(home / "results" / name, "cells")["status"].tolist() == ["done", "done"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -119,8 +123,8 @@ def test_what_is_written_is_in_order_for_the_linter(tmp_path: Path, kind: Kind) 
     settings = Path(__file__).parent.parent / "pyproject.toml"
     for name in (kind, "some-very-long-name-of-forty-characters"):
         project = new_plugin(name, kind, tmp_path, EMPTY)
-        for command in (["check"], ["format", "--check"]):
-            done = python("-m", "ruff", *command, "--no-cache", "--config", str(settings), ".", folder=project, path=[])
+        for words in (["check"], ["format", "--check"]):
+            done = python("-m", "ruff", *words, "--no-cache", "--config", str(settings), ".", folder=project)
             assert done.returncode == 0, done.stdout
 
 
@@ -128,14 +132,22 @@ def test_what_is_written_is_in_order_for_the_linter(tmp_path: Path, kind: Kind) 
 def test_what_is_written_is_in_order_for_the_type_checker(home: Path) -> None:
     pytest.importorskip("mypy")
     for project in sorted(home.glob("vbench-*")):
-        done = python("-m", "mypy", "--strict", "--cache-dir", "../types", "src", folder=project, path=[])
+        done = python("-m", "mypy", "--strict", "--cache-dir", "../types", "src", folder=project)
         assert done.returncode == 0, done.stdout
 
 
-def test_the_command_writes_a_package_and_says_what_to_type_next(tmp_path: Path) -> None:
-    done = python("-m", "vbench", "new-plugin", "My_First.one", "--kind", "prior", folder=tmp_path, path=[])
+@pytest.fixture(scope="module")
+def typed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder where the command was typed once: the catalogue is kept there, and one package."""
+    folder = tmp_path_factory.mktemp("typed")
+    return folder, command("new-plugin", "My_First.one", "--kind", "prior", folder=folder)
+
+
+def test_the_command_writes_a_package_and_says_what_to_type_next(typed) -> None:
+    folder, done = typed
     assert done.returncode == 0, done.stderr
-    assert {str(file.relative_to(tmp_path / "vbench-my-first-one")) for file in tmp_path.glob("vbench-*/**/*.*")} == {
+    before = {file: file.read_bytes() for file in folder.glob("vbench-my-first-one/**/*.*")}
+    assert {str(file.relative_to(folder / "vbench-my-first-one")) for file in before} == {
         "README.md",
         "grid.yaml",
         "pyproject.toml",
@@ -152,18 +164,17 @@ def test_the_command_writes_a_package_and_says_what_to_type_next(tmp_path: Path)
         "vbench run vbench-my-first-one/grid.yaml",
         "pytest vbench-my-first-one",
     ]
-    before = {file: file.read_bytes() for file in tmp_path.glob("vbench-*/**/*.*")}
-    again = python("-m", "vbench", "new-plugin", "my-first-one", folder=tmp_path, path=[])
+    again = command("new-plugin", "my-first-one", folder=folder)
     assert (again.returncode, again.stdout) == (2, "")
     assert again.stderr == "vbench-my-first-one exists and is not empty: choose another name or --dir\n"
-    assert {file: file.read_bytes() for file in tmp_path.glob("vbench-*/**/*.*")} == before
+    assert {file: file.read_bytes() for file in folder.glob("vbench-my-first-one/**/*.*")} == before
 
 
-def test_the_command_loads_no_torch(tmp_path: Path) -> None:
+def test_the_command_loads_no_torch(typed) -> None:
+    folder, _ = typed
     code = "import sys; from vbench.cli import main; main(['new-plugin', 'x'], standalone_mode=False); "
     code += "print([m for m in ('torch', 'pandas', 'scipy') if m in sys.modules])"
-    assert python("-m", "vbench", "list", folder=tmp_path, path=[]).returncode == 0  # the catalogue is kept
-    done = python("-c", code, folder=tmp_path, path=[])
+    done = python("-c", code, folder=folder)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from vbench.estimators.pathwise import AnalyticKL, Pathwise
     from vbench.estimators.score import Score
     from vbench.families import Bernoulli, Categorical, DiagonalNormal, NormalMixture
+    from vbench.finished import encode, sample, trained
     from vbench.hookspecs import hookimpl
     from vbench.measure.gradients import gradient_moments
     from vbench.model import Model, frozen
     from vbench.records import load
     from vbench.report.comparison import compare
+    from vbench.report.per_datum import paired_differences
     from vbench.rng import Rng, derive
     from vbench.steps import Sequences, State, StepDecoder, StepEncoder, StepPrior, sequences
     from vbench.study import run
@@ -71,10 +73,12 @@ _HOMES = {
     "vbench.model": ("Model", "frozen"),
     "vbench.records": ("load",),
     "vbench.report.comparison": ("compare",),
+    "vbench.report.per_datum": ("paired_differences",),
     "vbench.rng": ("Rng", "derive"),
     "vbench.steps": ("Sequences", "State", "StepDecoder", "StepEncoder", "StepPrior", "sequences"),
     "vbench.study": ("run",),
     "vbench.targets": ("Wake",),
+    "vbench.finished": ("encode", "sample", "trained"),
     "vbench.types": (
         "Atoms",
         "Batch",
@@ -155,14 +159,18 @@ __all__ = [
     "compare",
     "content",
     "derive",
+    "encode",
     "fingerprint",
     "frozen",
     "gradient_moments",
     "hookimpl",
     "load",
     "mlp",
+    "paired_differences",
     "run",
+    "sample",
     "sequences",
+    "trained",
 ]
 
 

@@ -7,7 +7,7 @@ import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from vbench.listing import known_catalogue, load_catalogue
 from vbench.model import Model
 from vbench.registry import Registered, load_registry
 from vbench.rng import derive
-from vbench.types import Dataset, Encoder, Estimator, Incompatible, Space, Trait
+from vbench.types import Dataset, Encoder, Estimator, Incompatible, Space, Support, Trait
 
 __all__ = ["Built", "Fitting", "build", "build_choices", "build_estimator", "load_dataset", "sample_part", "traits"]
 
@@ -71,12 +71,18 @@ def traits(data: Dataset) -> frozenset[str]:
 
 
 def training_mean(data: Dataset) -> Tensor:
-    """Mean of the training data as the parts see them ``[*X]``: bytes are intensities in [0, 1]."""
-    if data.train.dtype != torch.uint8:
-        return data.train.mean(0)
-    if data.binarization == "threshold":
-        return (data.train >= 128).float().mean(0)
-    return data.train.float().mean(0) / 255
+    """Mean of the training data as the parts see them ``[*X]``: bytes are intensities in [0, 1].
+
+    Each entry's over the data in which it was observed; zero where it never was.
+    """
+    x = data.train
+    if x.dtype == torch.uint8:
+        x = (x >= 128).float() if data.binarization == "threshold" else x.float() / 255
+    mask = getattr(data, "masks", {}).get("train")
+    if mask is None:
+        return x.mean(0)
+    seen = mask.bool()
+    return torch.where(seen, x, 0).sum(0) / seen.sum(0).clamp(min=1)  # what stands in padding may be no number
 
 
 def build_choices(choices: Mapping[Kind, Choice], seed: int) -> Built:
@@ -167,6 +173,8 @@ def _fitted(
             offers.add(latent)
             given = given | {latent}
         offers |= parts[kind].offers
+        if kind == "prior" and Trait.POSTERIOR not in parts[kind].needs:
+            offers.add(Trait.INDEPENDENT_PRIOR)
     for kind, part in parts.items():
         _refuse(choices, kind, part.needs - offers)
     return frozenset(offers)
@@ -206,8 +214,8 @@ def _offers(part: nn.Module) -> frozenset[str]:
 
 @functools.cache
 def _task_traits() -> frozenset[str]:
-    supports = ("real", "binary", "categorical", "unit")
-    return frozenset({Trait.IMAGE, *map(Trait.data, supports), *map(Trait.latent, supports)})  # type: ignore[arg-type]
+    supports = get_args(Support)
+    return frozenset({Trait.IMAGE, *map(Trait.data, supports), *map(Trait.latent, supports)})
 
 
 def _declared(registered: Registered) -> frozenset[str]:
@@ -235,7 +243,7 @@ def _make(registered: Registered, choice: Choice, task: Mapping[str, Any], key: 
 def sample_part(kind: Kind, name: str) -> nn.Module | None:
     """A component with its default parameters, made for small data: to look at, not to run. None where it cannot be."""
     registered = load_registry().get(kind, name)
-    if kind == "dataset" or any(parameter.required for parameter in registered.component.parameters):
+    if kind in ("dataset", "executor") or any(parameter.required for parameter in registered.component.parameters):
         return None
     parameters = {parameter.name: parameter.default for parameter in registered.component.parameters}
     choice = Choice(kind, name, {}, parameters)

@@ -6,6 +6,7 @@ no rows.
 
 from __future__ import annotations
 
+import base64
 import json
 import operator
 import re
@@ -19,7 +20,9 @@ from vbench.grid.crossing import SCHEMA_VERSION
 from vbench.index import sealed
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 __all__ = [
     "LABELS",
@@ -30,6 +33,7 @@ __all__ = [
     "packed",
     "read",
     "read_outcome",
+    "read_values",
     "schema",
     "text_of",
     "wrong",
@@ -38,7 +42,9 @@ __all__ = [
 STATUSES: Final = ("done", "diverged", "failed", "timeout", "oom", "crashed", "interrupted", "skipped")
 LABELS: Final = ("dataset", "encoder", "decoder", "prior", "train", "estimator")
 
+_NAMED = ("dataset", "encoder", "decoder", "prior", "estimator", "train")
 _NUMBERS = {"seed": "int64", "step": "int64", "value": "float64", "std_error": "float64", "n": "int64"}
+_VALUES: Final = "vbench.values"
 _KEY = re.compile(r"[0-9A-Za-z_-]{3,128}")
 _FILE = re.compile(rf"({_KEY.pattern})\.(0|[1-9]\d*)\.parquet")
 
@@ -93,6 +99,18 @@ class Outcome:
         if self.status not in STATUSES:
             raise ValueError(f"unknown status {self.status!r}; one of {', '.join(STATUSES)}")
 
+    @property
+    def name(self) -> str:
+        """What the cell is, for people."""
+        return " ".join(filter(None, [*(self.labels.get(label, "") for label in _NAMED), f"seed={self.seed}"]))
+
+    def has(self, word: str) -> bool:
+        """Whether a word means this cell: first digits of its key, its status, ``seed=0``, or a part of its name."""
+        name, equals, value = word.partition("=")
+        if equals and name == "seed":
+            return value == str(self.seed)
+        return self.key.startswith(word) or word == self.status or word in self.name
+
 
 def schema() -> pa.Schema:
     """The columns of every file and of the records table."""
@@ -113,14 +131,34 @@ def _table(study: str, outcome: Outcome, rows: list[Row]) -> pa.Table:
     return pa.table({f.name: pa.array(columns[f.name], type=f.type) for f in schema()})
 
 
-def packed(study: str, outcome: Outcome, rows: Iterable[Row]) -> bytes:
-    """The file of one attempt.
+def packed(
+    study: str, outcome: Outcome, rows: Iterable[Row], values: Mapping[str, Iterable[float]] | None = None
+) -> bytes:
+    """The file of one attempt; ``values`` of single data stand in its metadata, in single precision.
 
     Raises:
         TypeError: a value cannot be recorded.
     """
     table = _table(study, outcome, [_checked(row) for row in rows])
-    return sealed(table, {"vbench.schema": str(SCHEMA_VERSION), "vbench.outcome": text_of(outcome)})
+    metadata = {"vbench.schema": str(SCHEMA_VERSION), "vbench.outcome": text_of(outcome)}
+    if values:
+        metadata[_VALUES] = json.dumps({name: _encoded(each) for name, each in values.items()})
+    return sealed(table, metadata)
+
+
+def _encoded(values: Iterable[float]) -> str:
+    import numpy as np
+
+    return base64.b64encode(np.asarray([*values], "<f4").tobytes()).decode()
+
+
+def read_values(path: Path) -> dict[str, NDArray[np.float32]]:
+    """The values of single data that the file of an attempt keeps, by split and metric: ``test log_likelihood``."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    kept = json.loads(pq.read_metadata(path).metadata.get(_VALUES.encode(), b"{}"))
+    return {name: np.frombuffer(base64.b64decode(text), "<f4") for name, text in kept.items()}
 
 
 def wrong(row: Row) -> str:

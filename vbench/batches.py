@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
-from typing import Final, Literal
+import contextlib
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from vbench.rng import Rng, derive
 from vbench.types import Batch, Dataset
 
-__all__ = ["Order", "Split", "TrainingBatches", "binarize", "fixed_batches"]
+__all__ = ["Order", "Split", "TrainingBatches", "binarize", "fixed_batches", "noticed_progress"]
 
 Split = Literal["train", "valid", "test"]
 
@@ -86,6 +87,22 @@ def binarize(x: Tensor, mode: str, rng: Rng, dtype: torch.dtype | None = None) -
     """
     seed = int(rng.spawn().key) if mode in _DRAWN else 0
     return _cast(_values(x, mode, seed), mode, dtype)
+
+
+@contextlib.contextmanager
+def noticed_progress() -> Iterator[Callable[[], bool]]:
+    """Inside it tells whether anything has read ``batch.progress``, and so trains otherwise where steps are more."""
+    own, place, reads = Batch.progress, Batch._fields.index("progress"), set()
+
+    def progress(batch: Batch) -> Any:
+        reads.add(True)
+        return batch[place]
+
+    Batch.progress = property(progress)  # type: ignore[assignment]
+    try:
+        yield lambda: bool(reads)
+    finally:
+        Batch.progress = own
 
 
 class Order:

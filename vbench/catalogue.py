@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-__all__ = ["KINDS", "Broken", "Catalogue", "Component", "Kind", "Parameter"]
+__all__ = ["EVERY_KIND", "KINDS", "Broken", "Catalogue", "Component", "Kind", "Parameter"]
 
-Kind = Literal["dataset", "encoder", "decoder", "prior", "estimator"]
-KINDS: Final[tuple[Kind, ...]] = ("dataset", "encoder", "decoder", "prior", "estimator")
+Kind = Literal["dataset", "encoder", "decoder", "prior", "estimator", "executor"]
+KINDS: Final[tuple[Kind, ...]] = ("dataset", "encoder", "decoder", "prior", "estimator")  # what a grid crosses
+EVERY_KIND: Final[tuple[Kind, ...]] = (*KINDS, "executor")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,6 @@ class Catalogue:
         return self.components.get(kind, {}).get(name)
 
     def __iter__(self) -> Iterator[Component]:
-        for kind in KINDS:
+        for kind in EVERY_KIND:
             for name in self.names(kind):
                 yield self.components[kind][name]

@@ -201,7 +201,7 @@ class NormalMixture:
     """A mixture of M diagonal normals over one flat event, shared by the batch.
 
     Attributes:
-        logits: ``[M]`` mixing weights, unnormalised.
+        logits: ``[M]`` mixing weights, unnormalised, or ``[B, M]`` where each datum has its own.
         loc, scale: ``[M, D]``.
     """
 
@@ -211,19 +211,25 @@ class NormalMixture:
 
     @property
     def mean(self) -> Tensor:
-        """E[z], ``[1, D]``."""
-        return (self.logits.softmax(0)[:, None] * self.loc).sum(0, keepdim=True)
+        """E[z], ``[1, D]``, or ``[B, D]`` where each datum has its own weights."""
+        return torch.atleast_2d(self.logits).softmax(-1) @ self.loc  # type: ignore[no-untyped-call,no-any-return]
 
     def draw(self, rng: Rng, k: int) -> Draw:
-        """k ancestral samples ``[K, 1, D]``; the choice of component carries no gradient."""
-        chosen = Categorical(self.logits[None]).draw(rng, k).z  # [K, 1, M]
+        """k ancestral samples ``[K, 1, D]``, or ``[K, B, D]``; the choice of component carries no gradient."""
+        logits: Tensor = torch.atleast_2d(self.logits)  # type: ignore[no-untyped-call]
+        chosen = Categorical(logits).draw(rng, k).z  # [K, 1, M]
         loc, scale = chosen @ self.loc, chosen @ self.scale
         z = loc + scale * rng.normal(*loc.shape, dtype=loc.dtype)
         return Draw(z, self.log_prob(z))
 
     def log_prob(self, z: Tensor) -> Tensor:
         """``[K, B, D] -> [K, B]``, nats."""
-        components = DiagonalNormal(self.loc, self.scale)
-        standard = (z[:, :, None] - components.loc) / components.scale
-        terms = -0.5 * standard.square() - components.scale.log() - 0.5 * math.log(2 * math.pi)
-        return (self.logits.log_softmax(0) + terms.sum(-1)).logsumexp(-1)
+        # multiplied out, the squares are two matrix products: M differences for each z take eight times as long at
+        # M = 500. What cancels in them is least when counted from the middle of the components
+        middle = self.loc.mean(0).detach()
+        z, loc = z - middle, self.loc - middle
+        precision = self.scale.square().reciprocal()
+        weighted = loc * precision
+        squares = z.square() @ precision.mT - 2 * z @ weighted.mT + (loc * weighted).sum(-1)
+        constant = self.scale.log().sum(-1) + self.loc.shape[-1] * _LOG_ROOT_TWO_PI
+        return (self.logits.log_softmax(-1) - 0.5 * squares - constant).logsumexp(-1)

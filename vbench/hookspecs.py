@@ -50,3 +50,8 @@ def vbench_priors() -> Factories:  # type: ignore[empty-body]
 @hookspec
 def vbench_estimators() -> Factories:  # type: ignore[empty-body]
     """Name to factory of a :class:`vbench.Estimator`."""
+
+
+@hookspec
+def vbench_executors() -> Factories:  # type: ignore[empty-body]
+    """Name to factory of a :class:`vbench.execute.Executor`; it is given ``limits`` and ``workers``."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from vbench import checkpoints
+from vbench import checkpoints, kept
 from vbench.assemble import Fitting, load_dataset
 from vbench.beside import use
 from vbench.catalogue import Catalogue
+from vbench.continuing import Shorter, trained_steps
 from vbench.grid import Cell, Choice, Gradients, Grid, Measure, Reference, parse_choice, read_grid
 from vbench.grid.parameters import canonical
 from vbench.listing import load_catalogue
@@ -19,10 +20,11 @@ from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
 from vbench.types import Incompatible
 
-__all__ = ["Plan", "Planned", "Rerun", "asked_grid", "make_plan"]
+__all__ = ["Keep", "Plan", "Planned", "Rerun", "asked_grid", "make_plan"]
 
 Action = Literal["run", "done", "skip"]
 Rerun = Literal["failed", "stale", "all"]
+Keep = Literal["weights", "state"]
 REFERENCES = ("reparam", "rloo[k=4]")  # unbiased, one of them serves every latent; the first that fits
 _NO_DATA = "not available"
 _FINAL = ("done", "diverged")  # training again would give the same
@@ -34,6 +36,7 @@ class Planned:
 
     Attributes:
         reference: key of the run whose checkpoints it is measured at.
+        start: the file below ``kept`` that its training goes on from.
         data: digest of its data, as they were; empty where they could not be had.
     """
 
@@ -42,6 +45,7 @@ class Planned:
     action: Action
     reason: str = ""
     reference: str = ""
+    start: str = ""
     data: str = ""
 
 
@@ -51,12 +55,15 @@ class Plan:
 
     Attributes:
         references: those still to be run.
+        stored, stored_references: what is there, by key.
     """
 
     grid: Grid
     folder: Path
     cells: tuple[Planned, ...]
     references: tuple[Planned, ...]
+    stored: Mapping[str, Outcome] = field(default_factory=dict, repr=False)
+    stored_references: Mapping[str, Outcome] = field(default_factory=dict, repr=False)
 
     def count(self, action: Action) -> int:
         """How many cells have this action."""
@@ -64,7 +71,12 @@ class Plan:
 
     def part(self, i: int, n: int) -> Plan:
         """The i-th of n parts, 1 to n, with the reference runs that it waits for; cut by keys alone."""
-        cells = tuple(planned for planned in self.cells if int(planned.key[:8], 16) % n == i - 1)
+        return self.only(planned.key for planned in self.cells if int(planned.key[:8], 16) % n == i - 1)
+
+    def only(self, keys: Iterable[str]) -> Plan:
+        """These cells, with the reference runs that they wait for."""
+        wanted = frozenset(keys)
+        cells = tuple(planned for planned in self.cells if planned.key in wanted)
         waited_for = {planned.reference for planned in cells}
         return replace(self, cells=cells, references=tuple(r for r in self.references if r.key in waited_for))
 
@@ -93,6 +105,7 @@ class _Planner:
     catalogue: Catalogue
     folder: Path
     rerun: frozenset[str]
+    keep: str = ""
 
     def __post_init__(self) -> None:
         self.obstacle = functools.cache(self._obstacle)
@@ -103,9 +116,10 @@ class _Planner:
 
     def plan(self) -> Plan:
         stored = Store(self.folder).outcomes()
-        kept = Store(self.folder / "references").outcomes()
+        kept_runs = Store(self.folder / "references").outcomes()
         references: dict[str, Planned] = {}
         combinations: dict[tuple[int, ...], _Combination] = {}
+        shorter = Shorter(self.folder, stored.values())
         cells = []
         for cell in self.grid.cells():
             parts = tuple(
@@ -121,12 +135,18 @@ class _Planner:
             action, reason = self._decide(cell, key, shared.obstacle, stored)
             if action == "done" and "shared" in self.rerun and stored[key].facts.get("timing") == "shared":
                 action, reason = "run", "was timed beside other cells"
-            cells.append(Planned(cell, key, action, reason, reference, shared.data))
+            if action == "done" and self._lacks(stored[key]):
+                action, reason = "run", f"no {self.keep} of it was kept"
+            start = ""
+            if action == "run" and (key not in stored or stored[key].status not in _FINAL):
+                start, why = shorter.start(cell, self.digest, self.current)
+                reason = reason or why
+            cells.append(Planned(cell, key, action, reason, reference, start, shared.data))
             if action == "run" and shared.reference and reference not in references:
                 wanted = replace(shared.reference, seed=cell.seed)
-                references[reference] = self._decide_reference(wanted, reference, kept)
+                references[reference] = self._decide_reference(wanted, reference, kept_runs)
         waiting = tuple(r for r in references.values() if r.action == "run")
-        return Plan(self.grid, self.folder, tuple(cells), waiting)
+        return Plan(self.grid, self.folder, tuple(cells), waiting, stored, kept_runs)
 
     def _combine(self, cell: Cell) -> _Combination:
         digest = self.digest(cell.dataset)
@@ -175,6 +195,11 @@ class _Planner:
         data = before.facts.get("data_digest") == self.digest(cell.dataset)
         return f"stale: its {'reference run' if data else 'data'} changed"
 
+    def _lacks(self, before: Outcome) -> bool:
+        """Whether what is to be kept of a finished cell is not there; without a step nothing was trained."""
+        wanted = self.keep and before.status == "done" and trained_steps(before)
+        return bool(wanted) and kept.file_of(self.folder, before, self.keep) is None
+
     def _reference(self, cell: Cell) -> Cell | None:
         gradients = cell.measure.gradients
         if gradients is None or gradients.at != "shared":
@@ -218,6 +243,7 @@ def make_plan(
     keep_stale: bool = False,
     rerun: Rerun | None = None,
     exclusive: bool = False,
+    keep: Keep | None = None,
 ) -> Plan:
     """What a run of this grid would do, cell by cell, without doing it.
 
@@ -227,7 +253,7 @@ def make_plan(
     """
     grid = asked_grid(grid, overrides, filters)
     again = _again(keep_stale, rerun) | ({"shared"} if exclusive else set())
-    return _Planner(grid, load_catalogue(), Path(results) / grid.name, again).plan()
+    return _Planner(grid, load_catalogue(), Path(results) / grid.name, again, keep or "").plan()
 
 
 def _again(keep_stale: bool, rerun: Rerun | None) -> frozenset[str]:

@@ -33,6 +33,9 @@ __all__ = [
     "gradient_mse",
     "gradient_snr",
     "gradient_variance",
+    "likelihood_gap",
+    "likelihood_ladder",
+    "likelihood_shortfall",
     "log_likelihood",
     "noise_share",
     "paired_ratios",
@@ -57,6 +60,21 @@ def bound(study: Study, *, columns: int = 3) -> list[Axes]:
 def log_likelihood(study: Study, *, columns: int = 2) -> list[Axes]:
     """Held-out log-likelihood (nats per datum) at the last step."""
     return _drawn("log-likelihood", study, columns)
+
+
+def likelihood_ladder(study: Study, *, columns: int = 3) -> list[Axes]:
+    """Held-out log-likelihood (nats per datum) by the number of importance samples."""
+    return _drawn("likelihood-ladder", study, columns)
+
+
+def likelihood_shortfall(study: Study, *, columns: int = 2) -> list[Axes]:
+    """Annealed less importance-sampled log-likelihood (nats per datum) of the same test data."""
+    return _drawn("likelihood-shortfall", study, columns)
+
+
+def likelihood_gap(study: Study, *, columns: int = 2) -> list[Axes]:
+    """Upper less lower bound on the log-likelihood (nats per datum) of data that the model made."""
+    return _drawn("likelihood-gap", study, columns)
 
 
 def rate_distortion(study: Study, *, columns: int = 3) -> list[Axes]:

@@ -23,9 +23,12 @@ _NOT_CODE = (
     "testing",
     "cli",
     "planning.py",
+    "continuing.py",
     "study.py",
     "listing.py",
     "verdicts.py",
+    "merging.py",
+    "finished.py",
     "__main__.py",
 )
 

@@ -11,16 +11,30 @@ import difflib
 import itertools
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vbench import cells, store, verdicts
-from vbench.attempts import SCHEMA_VERSION, STATUSES, Outcome, Row, packed, read, read_outcome, schema, text_of, wrong
+from vbench.attempts import (
+    SCHEMA_VERSION,
+    STATUSES,
+    Outcome,
+    Row,
+    packed,
+    read,
+    read_outcome,
+    read_values,
+    schema,
+    text_of,
+    wrong,
+)
 from vbench.index import Entry, File, Index, files
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
     from pandas import DataFrame
 
 __all__ = ["SCHEMA_VERSION", "STATUSES", "Outcome", "Row", "Store", "load", "wrong"]
@@ -41,9 +55,17 @@ class Store:
         self.study = self.folder.resolve().name
         self.damaged: list[tuple[Path, str]] = []
 
-    def commit(self, outcome: Outcome, rows: Iterable[Row] = ()) -> Path:
-        """Keep one attempt, durably and whole, under the next free attempt number; returns its file."""
-        data = packed(self.study, outcome, rows)
+    def commit(
+        self, outcome: Outcome, rows: Iterable[Row] = (), values: Mapping[str, Iterable[float]] | None = None
+    ) -> Path:
+        """Keep one attempt, durably and whole, under the next free attempt number; returns its file.
+
+        Args:
+            outcome: what became of it.
+            rows: its measurements.
+            values: of single data, in their order, by split and metric: ``test log_likelihood``.
+        """
+        data = packed(self.study, outcome, rows, values)
         names = (f"{outcome.key}.{attempt}.parquet" for attempt in itertools.count())
         folder = self.folder / "records" / outcome.key[:2]
         return store.publish(data, folder, names)
@@ -86,6 +108,10 @@ class Store:
         found = verdicts.load_verdicts(self.folder)
         rows = [cells.row(self.study, o) | {"judged": verdicts.beside(found, o.spec, o.provenance)} for o in outcomes]
         return cells.frame(rows)
+
+    def values(self) -> dict[str, dict[str, NDArray[np.float32]]]:
+        """For each key, the values of single data that its attempt keeps, in single precision."""
+        return {key: read_values(attempt.file.path) for key, attempt in _best(self._attempts()).items()}
 
     def compact(self) -> None:
         """Write ``cells.parquet``, for other tools, and the index; both can be made again from the records."""

@@ -7,6 +7,7 @@ and costs only the cells that need it; two owners of one name are an error that 
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import re
 import traceback
@@ -31,6 +32,7 @@ PROVIDED: Final[Mapping[Kind, frozenset[str]]] = {
     "decoder": frozenset({"x", "n", "mean", "data", "z"}),
     "prior": frozenset({"x", "n", "mean", "data", "z"}),
     "estimator": frozenset({"x", "n", "mean", "data", "z"}),
+    "executor": frozenset({"limits", "workers"}),
 }
 _HOOKS: Final[Mapping[str, Kind]] = {
     "vbench_datasets": "dataset",
@@ -38,7 +40,9 @@ _HOOKS: Final[Mapping[str, Kind]] = {
     "vbench_decoders": "decoder",
     "vbench_priors": "prior",
     "vbench_estimators": "estimator",
+    "vbench_executors": "executor",
 }
+_OWN: Final = {"builtin": "vbench.builtin.plugin", "execute": "vbench.execute.plugin"}  # by name, as strangers' are
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}")
 
 
@@ -218,10 +222,9 @@ def load_registry(distribution: str | None = None) -> Registry:
 
 @functools.lru_cache(maxsize=16)
 def _loaded(files: tuple[PluginFile, ...], distribution: str | None) -> Registry:
-    from vbench.builtin import plugin as builtin
-
     registry = Registry()
-    registry.add(builtin, "vbench", version(), "builtin")
+    for name, module in _OWN.items():
+        registry.add(importlib.import_module(module), "vbench", version(), name)
     for point in entry_points() if distribution != "vbench" else ():
         if distribution is None or (point.dist and point.dist.name == distribution):
             registry.load(point)

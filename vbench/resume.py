@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from vbench import store
 
-__all__ = ["Points"]
+__all__ = ["Points", "below", "packed", "unpacked"]
 
 _NOTES = "vbench.notes"
 
@@ -40,10 +40,14 @@ class Points:
         every: seconds of training between two points; 0: none are saved.
         identity: what must be the same for a point to be used; JSON.
         notes: gives what else is kept, JSON, whenever a point is saved.
+        start: a file that a shorter run of the same has left, to go on from where there is no point.
+        last: step after which nothing follows; then ``leave`` gets all that a next one would depend on.
+        leave: called with tensors and notes.
 
     Attributes:
         step: training goes on after this one.
         bounds: of the steps since the last stop.
+        continued: whether it is a shorter run that training goes on from.
         training: whether a request to end can wait for the end of a step.
     """
 
@@ -53,11 +57,15 @@ class Points:
         every: float = 0.0,
         identity: Mapping[str, Any] | None = None,
         notes: Callable[[], Mapping[str, Any]] = dict,
+        start: Path | None = None,
+        last: int = 0,
+        leave: Callable[[Mapping[str, Tensor], Mapping[str, Any]], None] | None = None,
     ) -> None:
         self.path, self.every = path, every
         self.identity = json.loads(json.dumps(identity))
         self.notes = notes
-        self.step = 0
+        self.start, self.last, self.leave = start, last, leave
+        self.step, self.continued = 0, False
         self.bounds: list[float] = []
         self.training = False
         self._tensors: dict[str, Tensor] = {}
@@ -66,19 +74,25 @@ class Points:
 
     def load(self) -> Mapping[str, Any] | None:
         """The notes of the point that training goes on from; None where it begins anew."""
-        if self.path is None or not self.every:
-            return None
+        found = self._read(self.path) if self.path and self.every else None
+        return self._read(self.start) if found is None and self.start else found
+
+    def _read(self, path: Path) -> Mapping[str, Any] | None:
         try:
-            data = store.read(self.path)
-            size = int.from_bytes(data[:8], "little")
-            notes = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][_NOTES])
-            if notes["identity"] != self.identity:
+            notes, tensors = unpacked(path)
+            known = notes["identity"]
+            if path == self.start:
+                if notes["notes"]["paced"]:
+                    return None
+                known["key"] = self.identity["key"]
+            if known != self.identity:
                 return None
-            self._tensors = read_tensors(data)
+            self.continued = path == self.start
+            self.step, self.bounds = notes["step"], notes["bounds"]
+            self._tensors = tensors
+            return notes["notes"]  # type: ignore[no-any-return]
         except (store.DamagedError, KeyError, TypeError, ValueError):
             return None
-        self.step, self.bounds = notes["step"], notes["bounds"]
-        return notes["notes"]  # type: ignore[no-any-return]
 
     def restore(self, modules: Mapping[str, nn.Module], optimizer: Any, parameters: Sequence[Tensor]) -> None:
         """Put back what was saved, if a point was loaded."""
@@ -86,8 +100,8 @@ class Points:
             return
         torch.set_rng_state(self._tensors["rng"])
         for name, module in modules.items():
-            module.load_state_dict(_below(f"{name}.", self._tensors))
-        for name, tensor in _below("optimizer.", self._tensors).items():
+            module.load_state_dict(below(f"{name}.", self._tensors))
+        for name, tensor in below("optimizer.", self._tensors).items():
             place, _, field = name.partition(".")
             parameter = parameters[int(place)]
             slot: MutableMapping[str, Any] = optimizer.state[parameter]
@@ -96,6 +110,8 @@ class Points:
             else:  # torch's optimisers count on the host
                 slot[field] = tensor if field == "step" else tensor.to(parameter.device)
         self._tensors = {}
+        if self.step == self.last:
+            self._leave(self.step, self.bounds, modules, optimizer, parameters)
 
     def keep(
         self,
@@ -110,6 +126,8 @@ class Points:
         Raises:
             SystemExit: the attempt was asked to end, and the point is saved.
         """
+        if step == self.last:
+            self._leave(step, bounds, modules, optimizer, parameters)
         if not self._asked and (not self.every or time.monotonic() - self._last < self.every):
             return
         if self.every and self.path:
@@ -119,14 +137,21 @@ class Points:
         self._last = time.monotonic()
 
     def _save(self, step: int, bounds: Sequence[float], modules: Any, optimizer: Any, parameters: Any) -> None:
-        tensors = dict(_tensors(modules, optimizer, parameters))
-        tensors["rng"] = torch.get_rng_state()
-        notes = {"identity": self.identity, "step": step, "bounds": list(bounds), "notes": self.notes()}
+        tensors, notes = self._all(step, bounds, modules, optimizer, parameters)
         try:
-            metadata = {_NOTES: json.dumps(notes), store.DIGEST_KEY: store.BLANK}
-            store.replace(store.seal(write_tensors(tensors, metadata)), self.path)  # type: ignore[arg-type]
+            store.replace(packed(tensors, notes), self.path)  # type: ignore[arg-type]
         except (OSError, TypeError, ValueError) as problem:  # the attempt itself is none the worse for it
             print(f"vbench: no checkpoint after step {step}: {problem}", file=sys.stderr)
+
+    def _leave(self, step: int, bounds: Sequence[float], modules: Any, optimizer: Any, parameters: Any) -> None:
+        if self.leave:
+            self.leave(*self._all(step, bounds, modules, optimizer, parameters))
+
+    def _all(
+        self, step: int, bounds: Sequence[float], modules: Any, optimizer: Any, parameters: Any
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = dict(_tensors(modules, optimizer, parameters)) | {"rng": torch.get_rng_state()}
+        return tensors, {"identity": self.identity, "step": step, "bounds": list(bounds), "notes": self.notes()}
 
     def remove(self) -> None:
         """It is of no use any more."""
@@ -164,5 +189,27 @@ def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def packed(tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> bytes:
+    """A sealed file of tensors, and of notes that JSON can hold.
+
+    Raises:
+        TypeError, ValueError: these cannot be written.
+    """
+    return store.seal(write_tensors(dict(tensors), {_NOTES: json.dumps(notes), store.DIGEST_KEY: store.BLANK}))
+
+
+def unpacked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Notes and tensors of such a file.
+
+    Raises:
+        DamagedError: it is not what was written.
+        KeyError, ValueError: it is of another kind.
+    """
+    data = store.read(path)
+    size = int.from_bytes(data[:8], "little")
+    return json.loads(json.loads(data[8 : 8 + size])["__metadata__"][_NOTES]), read_tensors(data)
+
+
+def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin so, without that."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -13,19 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from vbench import checkpoints, claims
+from vbench import checkpoints, claims, kept
 from vbench.assemble import Built, build_choices
+from vbench.batches import fixed_batches, noticed_progress
 from vbench.beside import Beside, use
 from vbench.grid import Cell, Gradients, cell_from_spec
 from vbench.listing import load_catalogue
+from vbench.measure.evaluations import decoder_evaluations
 from vbench.measure.schedule import evaluate, measure_gradients, missing
 from vbench.measure.throughput import Stopwatch
 from vbench.provenance import environment, provenance
 from vbench.records import Outcome, Row, Store, wrong
 from vbench.registry import reason
 from vbench.resume import Points
+from vbench.rng import derive
 from vbench.training import Diverged, train
 from vbench.types import Incompatible
 
@@ -49,6 +52,8 @@ class Assignment:
         checkpoint: seconds of training between two points that it can go on from; 0: none.
         claim: file and nonce of the claim on the cell; without it, or once it is lost, nothing may be committed.
         debug: open a debugger where it fails.
+        keep: what is left of it when it is done: ``weights``, ``state`` or nothing.
+        start: file that a shorter run of the same has left; empty where training begins at the beginning.
         beside: what stands beside the grid.
         data: digest of the data that the key is of; empty where it is not known.
     """
@@ -64,6 +69,8 @@ class Assignment:
     checkpoint: float = 0.0
     claim: tuple[str, str] | None = None
     debug: bool = False
+    keep: str = ""
+    start: str = ""
     beside: Beside = field(default_factory=Beside)
     data: str = ""
 
@@ -102,11 +109,14 @@ class _Attempt:
     assignment: Assignment
     cell: Cell
     rows: list[Row] = field(default_factory=list)
+    values: dict[str, torch.Tensor] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     missed: set[str] = field(default_factory=set)
     started: str = field(default_factory=now)
     clock: float = field(default_factory=time.perf_counter)
     points: Points = field(default_factory=Points)
+    paced: Callable[[], bool] = bool  # whether training has asked how far it is
+    asked: list[float] = field(default_factory=list)  # decoder evaluations of an estimate, counted at each stop
 
     def __post_init__(self) -> None:
         # before any plugin is imported: code that changes meanwhile must not pass for what ran
@@ -130,7 +140,7 @@ class _Attempt:
             traceback=trace,
             started=self.started,
         )
-        self.assignment.store.commit(outcome, self.rows)
+        self.assignment.store.commit(outcome, self.rows, {name: each.tolist() for name, each in self.values.items()})
         if status != "oom":  # which may go better with more memory
             self.points.remove()
         return status
@@ -180,17 +190,39 @@ def _points(this: _Attempt, watch: Stopwatch) -> Points:
     assignment = this.assignment
     path = assignment.store.folder / "resume" / f"{assignment.key}.safetensors"
 
-    def notes() -> dict[str, Any]:
-        return {"rows": this.rows, "blocks": watch.blocks, "seconds": time.perf_counter() - this.clock}
+    before: dict[str, Any] = {}
 
-    points = Points(path, assignment.checkpoint, {"key": assignment.key, **this.provenance}, notes)
+    def notes() -> dict[str, Any]:
+        paced = before.get("paced", False) or this.paced()
+        seconds = time.perf_counter() - this.clock
+        return {"rows": this.rows, "blocks": watch.blocks, "seconds": seconds, "paced": paced, "asked": this.asked}
+
+    def leave(tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
+        try:
+            this.facts["kept"] = kept.save(Path(assignment.study), assignment.key, assignment.keep, tensors, notes)
+        except (OSError, TypeError, ValueError) as problem:  # its numbers are none the worse for it
+            print(f"vbench: its {assignment.keep} cannot be kept: {problem}", file=sys.stderr)
+
+    points = Points(
+        path,
+        assignment.checkpoint,
+        {"key": assignment.key, **this.provenance},
+        notes,
+        start=kept.folder(Path(assignment.study)) / assignment.start if assignment.start else None,
+        last=this.cell.train.steps,
+        leave=leave if assignment.keep else None,
+    )
     points.heed()
     found = points.load()
+    if assignment.start and not points.step:
+        print("vbench: begins anew: the state of the shorter run is damaged, or of other code or another environment")
     if found:
+        before.update(found)
         this.rows += [Row(*row) for row in found["rows"]]
         watch.blocks += [(seconds, steps) for seconds, steps in found["blocks"]]
         this.clock -= found["seconds"]
-        this.facts["resumed_after"] = points.step
+        this.asked += found["asked"]
+        this.facts["continued_after" if points.continued else "resumed_after"] = points.step
     return points
 
 
@@ -219,25 +251,37 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
     if this.assignment.role == "reference":
         checkpoints.store(Path(this.assignment.study), this.assignment.key, 0, model)
     this.points = _points(this, watch)
-    for step, bounds in train(built, cell.train, cell.seed, stops, watch, report, this.points):
-        mean, error = _mean(bounds)
-        this.rows.append(Row(step, "train", "bound", "all", mean, error, len(bounds), "nats"))
-        if this.assignment.role == "reference":
-            checkpoints.store(Path(this.assignment.study), this.assignment.key, step, model)
-            continue
-        with _evaluating(model, estimator):
-            this.rows += evaluate(built, cell, step, last=step == steps, device=device)
-        if cell.measure.gradients and cell.measure.gradients.at == "own":
-            this.rows += measure_gradients(built, cell, step, device, this.missed)
+    with noticed_progress() as this.paced:
+        for step, bounds in train(built, cell.train, cell.seed, stops, watch, report, this.points):
+            mean, error = _mean(bounds)
+            this.rows.append(Row(step, "train", "bound", "all", mean, error, len(bounds), "nats"))
+            if this.assignment.role == "reference":
+                checkpoints.store(Path(this.assignment.study), this.assignment.key, step, model)
+                continue
+            this.asked.append(_evaluations(built, cell, device))
+            with _evaluating(model, estimator):
+                this.rows += evaluate(built, cell, step, last=step == steps, device=device, kept=this.values)
+            if cell.measure.gradients and cell.measure.gradients.at == "own":
+                this.rows += measure_gradients(built, cell, step, device, this.missed)
+        this.facts["paced"] = this.points.notes().get("paced", False)
+    if this.asked:
+        this.facts["evaluations_per_step"] = sum(this.asked) / len(this.asked)
     this.facts |= {
         "evaluations": cell.train.updates * min(cell.train.batch, len(data.train)) * this.facts["evaluations_per_step"],
         "backward_passes": cell.train.updates,
     }
     if this.assignment.role == "cell":
-        this.rows += [Row(steps, "train", *m) for m in watch.measurements(cell.train.batch)]
+        this.rows += [m.row(steps, "train") for m in watch.measurements(cell.train.batch)]
         if cell.measure.gradients and cell.measure.gradients.at == "shared":
             _measure_at_reference(this, device, report)
     this.facts["skipped_measures"] = "; ".join(filter(None, [this.facts["skipped_measures"], *sorted(this.missed)]))
+
+
+def _evaluations(built: Built, cell: Cell, device: torch.device) -> float:
+    """The decoder's, per datum of a training step; an encoder's own are among them."""
+    key = derive("evaluations", cell.seed)
+    batch = next(fixed_batches(built.data, "train", cell.train.batch, key, count=1, device=device))
+    return decoder_evaluations(built.model, built.estimator, batch, key)
 
 
 @contextlib.contextmanager

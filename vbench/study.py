@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from vbench.catalogue import Catalogue
 from vbench.claims import Claims
-from vbench.execute.dask_cluster import ClusterError, DaskExecutor
-from vbench.execute.jobs import Event, Job, Wait
-from vbench.execute.local import Executor
+from vbench.execute.asked import executor_named, make_executor
+from vbench.execute.jobs import Event, Executor, ExecutorError, Job, Limits, Wait
 from vbench.grid import Grid, GridError
 from vbench.listing import load_catalogue
-from vbench.planning import Plan, Planned, Rerun, asked_grid, make_plan
+from vbench.planning import Keep, Plan, Planned, Rerun, asked_grid, make_plan
 from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
 from vbench.runner import Assignment
@@ -67,10 +66,12 @@ def run(
     keep_stale: bool = False,
     exclusive: bool = False,
     rerun: Rerun | None = None,
+    keep: Keep | None = None,
     debug: bool = False,
-    executor: Literal["local", "dask"] = "local",
+    executor: str | Callable[..., Executor] = "local",
     scheduler: str = "",
     shard: tuple[int, int] | None = None,
+    only: Collection[str] | None = None,
     on_plan: Callable[[Plan], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Result:
@@ -93,10 +94,14 @@ def run(
         exclusive: one cell at a time, so that its seconds are its own as far as this call goes; cells that were timed
             beside others are run again.
         rerun: which stored results are made again: ``failed``, ``stale`` or ``all``; None: failed and stale ones.
+        keep: ``weights`` of every cell, for :func:`vbench.trained`, or its ``state``, from which more steps go on too;
+            cells that are done without are run again.
         debug: open a debugger where a cell fails; with ``workers=0``.
-        executor: ``local`` processes, or ``dask``: workers of a cluster, started here unless ``scheduler`` is given.
-        scheduler: address of a running Dask scheduler, ``tcp://host:8786``.
+        executor: what runs the cells, ``name`` or ``name[param=value]``: ``local`` processes, ``dask`` workers of a
+            cluster that is started here, or a plugin's; or a factory of one (see :class:`vbench.execute.Executor`).
+        scheduler: address of a running Dask scheduler, ``tcp://host:8786``: short for ``dask[scheduler=...]``.
         shard: (i, n): only the i-th of n parts of the cells, 1 to n; which a cell is in depends on its key alone.
+        only: keys of the cells that are run; None: all.
         on_plan, on_event: called with the plan, then as cells start, go on and end.
 
     Raises:
@@ -108,23 +113,22 @@ def run(
     folder = Path(results) / grid.name
     workers = (os.cpu_count() or 1) if workers is None else workers
     workers = min(workers, 1) if exclusive else workers
-    if exclusive and scheduler:
-        raise GridError(["--exclusive: not with --scheduler, whose workers run cells side by side"])
-    limits: dict[str, Any] = {"threads": threads, "timeout": timeout, "memory": memory, "log_folder": folder / "logs"}
-    engine: Executor | DaskExecutor = (
-        DaskExecutor(_TARGET, workers=workers, scheduler=scheduler, **limits)
-        if executor == "dask" or scheduler
-        else Executor(_TARGET, workers=workers, **limits)
-    )
+    executor = executor_named(executor, scheduler) if isinstance(executor, str) else executor
+    limits = Limits(_TARGET, (folder / "logs").resolve(), threads, timeout, memory)
+    engine = make_executor(executor, limits, workers)
+    if exclusive and engine.at_once > 1:
+        raise GridError([f"--exclusive: not with {executor}, whose workers run cells side by side"])
     engine.warm()
     device = _device(device)
     stores = Store(folder), Store(folder / "references")
     for store in stores:
         tidy(store)
     seen = {name for store in stores for name in store.names()}
-    plan = make_plan(grid, results=results, keep_stale=keep_stale, rerun=rerun, exclusive=exclusive)
+    plan = make_plan(grid, results=results, keep_stale=keep_stale, rerun=rerun, exclusive=exclusive, keep=keep)
     if shard:
         plan = plan.part(*shard)
+    if only is not None:
+        plan = plan.only(only)
     if on_plan:
         on_plan(plan)
     store = stores[0]
@@ -142,8 +146,8 @@ def run(
         if planned.action == "skip" and (before is None or before.reason != planned.reason):
             commit(_assignment(plan, planned, device), "skipped", planned.reason)
 
-    jobs = list(_jobs(plan, device))
-    timing = "shared" if min(workers, len(jobs)) > 1 else "exclusive"
+    jobs = list(_jobs(plan, device, keep or ""))
+    timing = "shared" if min(engine.at_once, len(jobs)) > 1 else "exclusive"
     same = {"timing": timing, "checkpoint": checkpoint, "debug": debug}
     jobs = [replace(job, payload=replace(job.payload, **same)) for job in jobs]
     with Claims(folder) as claims:
@@ -169,8 +173,8 @@ def run(
 
         try:
             engine.run(jobs, tell, lost, admit)
-        except ClusterError as error:
-            raise GridError([str(error)]) from None
+        except ExecutorError as error:
+            raise GridError([f"--executor {executor}: {error}"]) from None
         finally:
             store.compact()
     outcomes = store.outcomes()
@@ -202,7 +206,7 @@ def _assignment(plan: Plan, planned: Planned, device: str, role: str = "cell") -
     )
 
 
-def _jobs(plan: Plan, device: str) -> Iterator[Job]:
+def _jobs(plan: Plan, device: str, keep: str) -> Iterator[Job]:
     """Reference runs first; a cell that is measured at one's checkpoints starts when that one has ended."""
     waited_for = {reference.key for reference in plan.references}
     for reference in plan.references:
@@ -210,7 +214,8 @@ def _jobs(plan: Plan, device: str) -> Iterator[Job]:
     for planned in plan.cells:
         if planned.action == "run":
             after = (planned.reference,) if planned.reference in waited_for else ()
-            yield Job(planned.key, _assignment(plan, planned, device), after)
+            made = replace(_assignment(plan, planned, device), keep=keep, start=planned.start)
+            yield Job(planned.key, made, after)
 
 
 def _keep_grid(plan: Plan) -> None:

@@ -5,8 +5,8 @@ import time
 
 import psutil
 
-from vbench.execute.jobs import Job
-from vbench.execute.local import Executor
+from vbench.execute.jobs import Job, Limits
+from vbench.execute.local import LocalExecutor
 
 
 class Seen:
@@ -17,9 +17,9 @@ class Seen:
         self.events = []
         self.lost = []
 
-    def run(self, jobs, workers=2, **options):
+    def run(self, jobs, workers=2, gpu=0.0, **options):
         jobs = [job if isinstance(job, Job) else Job(f"job{i}", job) for i, job in enumerate(jobs)]
-        executor = Executor("targets:call", workers=workers, log_folder=self.folder / "logs", **options)
+        executor = LocalExecutor(Limits("targets:call", self.folder / "logs", **options), workers, gpu)
         executor.run(jobs, self.events.append, lambda job, *why: self.lost.append((job.key, *why)))
         return self
 
@@ -37,7 +37,7 @@ class Seen:
         return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def gone(pid, within=20.0):
+def gone(pid, within=60.0):
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -48,9 +48,8 @@ def memory_error(report):
 def hog(report):
     import torch
 
-    kept = []
-    while True:
-        kept.append(torch.ones(2**24))
+    torch.empty(2**32)
+    return "done"
 
 
 def exit_with(report, code):
@@ -136,29 +135,12 @@ def surroundings(report, folder):
     return "done"
 
 
-def spoil(report):
-    """Change whatever is global."""
-    import random
-
-    import numpy as np
-    import torch
-
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(1)
-    torch.set_grad_enabled(False)
-    random.seed(1)
-    np.random.seed(1)  # noqa: NPY002
-    os.chdir("/")
-    os.environ["VBENCH_TEST"] = "spoiled"
-    return "done"
-
-
-def state(report, folder):
-    import numpy as np
-    import torch
-
-    words = torch.rand(1).item(), np.random.rand(), torch.is_grad_enabled(), torch.get_default_dtype()  # noqa: NPY002
-    _mark(folder, *words, Path.cwd() == Path("/"), os.environ.get("VBENCH_TEST"))
+def sees(report, folder, many):
+    """Note the devices, and stay until so many have."""
+    _mark(folder, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    deadline = time.monotonic() + 60
+    while len((Path(folder) / "marks").read_text().split()) < many and time.monotonic() < deadline:
+        time.sleep(0.02)
     return "done"
 
 

@@ -1,8 +1,8 @@
 """Jobs that another run has: they wait while others go before them, or have ended elsewhere."""
 
 from vbench.execute import jobs as running
-from vbench.execute.jobs import Job, Wait
-from vbench.execute.local import Executor
+from vbench.execute.jobs import Job, Limits, Wait
+from vbench.execute.local import LocalExecutor
 
 
 def test_a_job_waits_its_turn_or_has_ended_elsewhere(tmp_path, monkeypatch):
@@ -21,7 +21,7 @@ def test_a_job_waits_its_turn_or_has_ended_elsewhere(tmp_path, monkeypatch):
         Job("after", ("ok",), ("theirs",)),
         Job("last", ("ok",), ("busy",)),
     ]
-    executor = Executor("targets:call", workers=0, log_folder=tmp_path)
+    executor = LocalExecutor(Limits("targets:call", tmp_path), workers=0)
     executor.run(jobs, events.append, lambda *lost: events.append(lost), admit)
     assert [(event.kind, event.key, event.status) for event in events] == [
         ("waiting", "busy", ""),

@@ -1,4 +1,4 @@
-"""The driver as its own process: Ctrl-C, kill -9, and a script without a main guard."""
+"""The driver as its own process, beyond what the suite asks: SIGTERM, a second Ctrl-C, no main guard."""
 
 import contextlib
 import json
@@ -10,7 +10,6 @@ import textwrap
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.execute.seen import gone
@@ -24,13 +23,14 @@ DRIVER = """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without it
     sys.path.insert(0, sys.argv[1])
     from pathlib import Path
-    from vbench.execute import server
-    from vbench.execute.jobs import Job
-    from vbench.execute.local import Executor
+    from vbench.execute import running, server
+    from vbench.execute.jobs import Job, Limits
+    from vbench.execute.local import LocalExecutor
     server.PRELOAD = ("torch",)  # enough here, and quick
+    running.GRACE = float(sys.argv[4])
     folder = Path(sys.argv[2])
     print("script", flush=True)
-    executor = Executor("targets:call", workers=2, log_folder=folder)
+    executor = LocalExecutor(Limits("targets:call", folder), workers=2)
     jobs = [Job(f"job{i}", tuple(payload)) for i, payload in enumerate(json.loads(sys.argv[3]))]
     say = lambda *words: print(json.dumps(words), flush=True)
     lost = lambda job, *why: say("lost", job.key, *why)
@@ -44,11 +44,11 @@ DRIVER = """
 
 
 @contextlib.contextmanager
-def driver(folder, *payloads):
+def driver(folder, *payloads, grace=4.0):
     """A script without a main guard, in a process group of its own as under a shell."""
     script = folder / "script.py"
     script.write_text(textwrap.dedent(DRIVER))
-    command = [sys.executable, str(script), str(HERE), str(folder), json.dumps(payloads, default=str)]
+    command = [sys.executable, str(script), str(HERE), str(folder), json.dumps(payloads, default=str), str(grace)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         yield process
         process.kill()
@@ -80,37 +80,29 @@ def test_an_unguarded_script_runs_once(tmp_path):
     assert "was not preloaded" in (tmp_path / "job0.log").read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_running_jobs_and_leaves_the_others(tmp_path, number):
+def test_a_request_to_end_is_as_ctrl_c_and_leaves_time_for_a_last_word(tmp_path):
     with driver(tmp_path, ["nap", 60], ["last_word"], ["ok"]) as process:
         heard(process, "progress", 1)
         began = time.monotonic()
-        os.killpg(process.pid, number)
+        os.killpg(process.pid, signal.SIGTERM)
         lines = [json.loads(line) for line in process.stdout]
-        assert process.wait() == (130 if number == signal.SIGINT else -signal.SIGTERM)
+        assert process.wait() == -signal.SIGTERM
     assert time.monotonic() - began < 30  # the nap is of 60
-    assert ["lost", "job0", "interrupted", f"stopped by {number.name}"] in lines
+    assert ["lost", "job0", "interrupted", "stopped by SIGTERM"] in lines
     assert ["ended", "job1", "partial"] in lines
     assert "job2" not in str(lines)
 
 
 def test_a_second_ctrl_c_is_immediate(tmp_path):
-    with driver(tmp_path, ["hang", tmp_path], ["hang", tmp_path]) as process:
+    with driver(tmp_path, ["hang", tmp_path], ["hang", tmp_path], grace=50.0) as process:  # they sleep for 60
         pids = waited_for(tmp_path / "marks", 2)
         process.send_signal(signal.SIGINT)
         time.sleep(0.2)
         began = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        assert process.wait() == 130
-        assert time.monotonic() - began < 4.5  # the grace that the first would give is 5
+        while process.poll() is None:  # on a busy machine, two that come close together are one
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+        assert process.returncode == 130
+        assert time.monotonic() - began < 40  # the first would leave them 50
     assert all(gone(pid) for pid in pids)
-
-
-def test_no_orphans_when_the_driver_is_killed(tmp_path):
-    with driver(tmp_path, ["hang", tmp_path], ["parent_of", tmp_path, ["nap", 60]]) as process:
-        pids = waited_for(tmp_path / "marks", 2)
-        group = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert all(gone(pid, within=20) for pid in pids)
-    assert all(gone(child.pid, within=20) for child in group)  # the server takes torch apart first

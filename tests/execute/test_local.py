@@ -1,4 +1,4 @@
-"""Every way in which a job can end is told apart, and none reaches another job or the driver."""
+"""This machine's executor beyond what the suite asks (test_conformance.py): reasons, logs, what a job finds."""
 
 import os
 import signal
@@ -11,9 +11,8 @@ import psutil
 import pytest
 
 from tests.execute.seen import gone
-from vbench.execute import running
-from vbench.execute.jobs import Job
-from vbench.execute.local import Executor
+from vbench.execute.jobs import Job, Limits
+from vbench.execute.local import LocalExecutor
 from vbench.execute.logs import CappedLog
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups")
@@ -75,24 +74,13 @@ def test_progress_is_throttled_and_ends_at_the_last_step(seen):
     assert len(steps) < 50
 
 
-def test_a_timeout_kills_what_ignores_it(seen, monkeypatch):
-    monkeypatch.setattr(running, "GRACE", 0.3)
-    began = time.monotonic()
-    seen.run([("hang", seen.folder), ("ok",)], timeout=0.5)
-    assert time.monotonic() - began < 30
-    assert seen.lost == [("job0", "timeout", "took longer than 0.5 s")]
-    assert gone(int(seen.marks()[0][0]))
-
-
 def test_a_timeout_leaves_time_for_a_last_word(seen):
-    assert seen.run([("last_word",)], timeout=0.5).ends() == {"job0": "partial"}
+    assert seen.run([("last_word",)], timeout=2.0).ends() == {"job0": "partial"}
     assert seen.lost == []
 
 
-@pytest.mark.parametrize("then", [("ok",), ("segfault",), ("nap", 60)], ids=lambda then: then[0])
-def test_grandchildren_are_gone(seen, monkeypatch, then):
-    monkeypatch.setattr(running, "GRACE", 0.3)
-    seen.run([("parent_of", seen.folder, then)], timeout=2.0)
+def test_grandchildren_of_a_job_that_dies_are_gone(seen):
+    seen.run([("parent_of", seen.folder, ("segfault",))])
     assert gone(int(seen.marks()[0][0]))
 
 
@@ -103,7 +91,7 @@ def test_threads_left_behind_do_not_hold_a_job(seen):
 
 
 def test_two_workers_overlap(seen):
-    seen.run([("nap", 0.5, seen.folder, name) for name in "abc"])
+    seen.run([("nap", 1.5, seen.folder, name) for name in "abc"])
     spans = {name: (float(start), float(end)) for name, start, end in seen.marks()}
     assert spans["a"][0] < spans["b"][1]
     assert spans["b"][0] < spans["a"][1]
@@ -171,12 +159,6 @@ def test_threads_are_as_many_as_asked_for(seen):
     assert psutil.Process(forkserver._forkserver._forkserver_pid).num_threads() == 1
 
 
-def test_jobs_do_not_see_each_other(seen):
-    seen.run([("state", seen.folder), ("spoil",), ("state", seen.folder)], workers=1)
-    assert seen.ends() == dict.fromkeys(("job0", "job1", "job2"), "done")
-    assert seen.marks()[0] == seen.marks()[1]
-
-
 def test_a_job_may_have_processes(seen):
     assert seen.run([("nested",)]).ends() == {"job0": "done"}
 
@@ -195,7 +177,7 @@ def test_a_callback_that_raises_ends_the_run(seen):
     jobs = [Job("bad", ("fail",)), Job("slow", ("nap", 60, seen.folder))]
     began = time.monotonic()
     with pytest.raises(OSError, match="no space left"):
-        Executor("targets:call", workers=2, log_folder=seen.folder).run(jobs, seen.events.append, refuse)
+        LocalExecutor(Limits("targets:call", seen.folder), workers=2).run(jobs, seen.events.append, refuse)
     assert time.monotonic() - began < 30  # the other would nap for 60
     assert "slow" not in seen.ends()
 

@@ -9,6 +9,7 @@ from tests.grid.fake_catalogue import CATALOGUE
 from vbench.grid.positions import GridError, Problems, from_python
 from vbench.grid.sections import read_measure, read_trains
 from vbench.grid.settings import (
+    AIS,
     Gradients,
     InferenceGap,
     Inner,
@@ -113,6 +114,10 @@ def test_sweep_is_crossed_and_named_in_the_order_of_the_fields():
         (Gradients, {"warmup": -1}),
         (Gradients, {"at": "here"}),
         (LogLikelihood, {"k": 0}),
+        (LogLikelihood, {"k": [3, 0]}),
+        (Measure, {"ais": {"chains": 0}}),
+        (Measure, {"ais": {"start": "middle"}}),
+        (Measure, {"ais": {"acceptance": 1.0}}),
         (Measure, {"inference_gap": {"steps": 0}}),
         (Measure, {"every": 0}),
         (Measure, {"samples": 0}),
@@ -131,6 +136,25 @@ def test_models_and_reader_hold_the_same_limits(model, values):
     with pytest.raises(GridError) as caught:
         read(tree)
     assert len(caught.value.lines) == 1
+
+
+def test_a_ladder_has_one_spelling():
+    found = measure({"log_likelihood": {"k": [100, 1, 10, 1]}})
+    assert found.log_likelihood == LogLikelihood(k=(1, 10, 100))
+    assert Measure.model_validate_json(found.model_dump_json()) == found
+    assert measure({"log_likelihood": {"k": [7]}}).log_likelihood.model_dump() == {"method": "iwae", "k": 7}
+    with pytest.raises(GridError, match="no k is there"):
+        measure({"log_likelihood": {"k": []}})
+
+
+def test_annealing_is_told_only_where_it_is_asked_for():
+    found = measure({"ais": {"start": "encoder", "data": None}})
+    assert found == Measure(ais=AIS(start="encoder", data=None))
+    assert found.model_dump()["ais"]["temperatures"] == 1000
+    assert Measure.model_validate(found.model_dump()) == found
+    assert "ais" not in Measure().model_dump()
+    with pytest.raises(GridError, match="did you mean 'temperatures'"):
+        measure({"ais": {"temperature": 5}})
 
 
 def test_an_inner_loop_is_read_and_told_only_where_there_is_one():
@@ -259,3 +283,29 @@ def test_targets():
             measure({"gradients": tree})
         (line,) = caught.value.lines
         assert line.startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("shorter", "longer", "goes_on"),
+    [
+        ({"steps": 20}, {"steps": 40}, True),
+        ({"steps": 20, "clip": 1.0, "optimizer": "sgd"}, {"steps": 21, "clip": 1.0, "optimizer": "sgd"}, True),
+        ({"steps": 40}, {"steps": 40}, False),
+        ({"steps": 41}, {"steps": 40}, False),
+        ({"steps": 0}, {"steps": 40}, False),
+        ({"steps": 20}, {"steps": 40, "lr": 0.1}, False),
+        ({"steps": 20, "inner": Inner()}, {"steps": 40, "inner": Inner()}, True),
+        ({"steps": 20, "inner": Inner()}, {"steps": 40}, False),
+        ({"steps": 20, "inner": Inner(until=0.5)}, {"steps": 40, "inner": Inner(until=0.5)}, False),
+    ],
+)
+def test_training_that_only_goes_on(shorter, longer, goes_on):
+    assert Train(**longer).goes_on_from(Train(**shorter)) is goes_on
+
+
+def test_a_field_that_nobody_has_thought_of_must_be_idle(monkeypatch):
+    from vbench.grid import settings
+
+    monkeypatch.setattr(settings, "_STEADY", settings._STEADY - {"clip"})
+    assert Train(steps=40).goes_on_from(Train(steps=20))
+    assert not Train(steps=40, clip=1.0).goes_on_from(Train(steps=20, clip=1.0))

@@ -1,5 +1,6 @@
 """The engine against plain backward passes of single data, against enumeration, and against what it must refuse."""
 
+import functools
 import gc
 import math
 
@@ -32,7 +33,8 @@ from vbench.oracles.enumeration import states
 from vbench.rng import Rng, derive
 from vbench.types import Batch, Decoder, Encoder, Estimate, Space
 
-SIZE = 14
+SIZE = 5
+all_draws = functools.lru_cache(maxsize=32)(latin)
 
 
 class OneOf(Rng):
@@ -44,7 +46,7 @@ class OneOf(Rng):
 
     def _sample(self, kind, shape, dtype):
         self._count += 1
-        every = latin(derive(self.seed, self._count), self.half, kind, shape, dtype or torch.float32, self.device)
+        every = all_draws(derive(self.seed, self._count), self.half, kind, shape, dtype or torch.float32, self.device)
         return every[self.s]
 
 
@@ -139,8 +141,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("name", "draws"), [*((name, 34) for name in CASES), ("stl", 120)])
-def test_moments_are_those_of_plain_backward_passes(name, draws):
+@pytest.mark.parametrize(("name", "draws"), [*((name, 24) for name in CASES), ("stl", 40)])
+def test_moments_are_those_of_plain_backward_passes(name, draws, monkeypatch):
+    monkeypatch.setattr(engine, "_FREEDOM", 12)  # few draws, to be made one by one
     estimator, build, binary = CASES[name]
     estimator.double()
     model = build()
@@ -252,7 +255,7 @@ def covered(trials, method):
 
 @pytest.mark.parametrize("method", ["moments", "vmap"])
 def test_interval_covers(method):
-    assert 0.88 <= covered(100, method) <= 1.0
+    assert 0.88 <= covered(60, method) <= 1.0
 
 
 @pytest.mark.slow

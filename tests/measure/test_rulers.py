@@ -83,6 +83,14 @@ def test_a_wrong_method_is_found_in_the_grid(method, message, monkeypatch):
         read(method=method)
 
 
+def test_several_k_are_importance_samplings_alone():
+    with pytest.raises(GridError, match="renyi takes one k; several are importance sampling's"):
+        read(method="renyi", k=[1, 5])
+    (cell,) = read(k=[5, 1]).cells()
+    assert cell.measure.log_likelihood.k == (1, 5)
+    assert cell_from_spec(cell.spec(), cell.labels()).measure == cell.measure
+
+
 def test_the_method_is_written_out_at_its_k():
     (cell,) = read(method="renyi[alpha=0.5]", k=9).cells()
     assert cell.measure.log_likelihood.method == "renyi[alpha=0.5,k=9]"

@@ -119,11 +119,14 @@ def killed_owner(folder: Path, kills: int = 2) -> None:
         code = "import sys, time; from vbench.claims import Claims; from pathlib import Path; "
         code += "c = Claims(Path(sys.argv[1])); print(c.take('key0'), flush=True); time.sleep(60)"
         with subprocess.Popen([sys.executable, "-c", code, folder / str(number)], stdout=subprocess.PIPE) as process:
-            assert process.stdout.readline() == b"None\n"
-            mine = Claims(folder / str(number))
-            owner = mine.take("key0")
-            process.kill()
-            process.wait()
+            try:
+                assert process.stdout.readline() == b"None\n"
+                mine = Claims(folder / str(number))
+                owner = mine.take("key0")
+                assert owner is not None
+            finally:  # else it would be waited for
+                process.kill()
+                process.wait()
         assert owner.pid == process.pid
         began = time.monotonic()
         assert mine.take("key0") is None

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from tests.reliability import claiming, code, keeping, resuming, returns, surroundings  # noqa: F401
+from tests.reliability import (  # noqa: F401
+    claiming,
+    code,
+    growing,
+    inputs,
+    keeping,
+    merging,
+    processes,
+    resuming,
+    returns,
+    surroundings,
+)
 from tests.reliability.harness import FAULTS, Fault, Mutant, of_mutants
 
 

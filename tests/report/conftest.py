@@ -1,11 +1,18 @@
+"""One small study and its page for all tests of this folder: drawing a page takes seconds."""
+
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.report.small_studies import study as write
-from vbench.report.contents import contents
+from vbench.report import contents as contents_of
+from vbench.report import page as pages
+from vbench.report import recount
+from vbench.report.contents import Contents, contents
 from vbench.report.evidence import Evidence, read_evidence
 from vbench.report.page import Page, build
 
@@ -21,5 +28,43 @@ def evidence(study: Path) -> Evidence:
 
 
 @pytest.fixture(scope="session")
-def page(evidence: Evidence) -> Page:
+def found(evidence: Evidence) -> Contents:
+    return contents(evidence)
+
+
+@pytest.fixture(scope="session")
+def page(found: Contents) -> Page:
+    return build(found)
+
+
+@pytest.fixture(scope="session")
+def rebuilt(page: Page, evidence: Evidence) -> Page:
+    """The page of the same records, made once more."""
     return build(contents(evidence))
+
+
+@contextmanager
+def made_already(found: Contents, page: Page) -> Iterator[None]:
+    """Within it, what writes or checks a page finds these contents and this page made."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (recount, contents_of):
+            patch.setattr(module, "contents", lambda *given: found)
+        for module in (recount, pages):
+            patch.setattr(module, "build", lambda *given: page)
+        yield
+
+
+@pytest.fixture
+def again(rebuilt: Page, found: Contents) -> Iterator[None]:
+    """The small study is neither counted nor drawn anew for every test that checks its page."""
+    with made_already(found, rebuilt):
+        yield
+
+
+@pytest.fixture
+def blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages with their pictures left blank: they are data, not markup, and dear to draw."""
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(pages, "drawn", lambda *given: Figure())
+    monkeypatch.setattr(pages, "save", lambda *given, **more: b"<svg/>")

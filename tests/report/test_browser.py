@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.test_page import PAYLOADS, outcomes, without_figures
+from tests.report.test_page import PAYLOADS, html_of, outcomes
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'vbench[browser]'")
 
@@ -164,9 +164,10 @@ def test_printed_it_is_whole(browser, file) -> None:
         assert len(tab.pdf()) > 50_000
 
 
+@pytest.mark.usefixtures("blank")
 def test_hostile_names_do_nothing(browser, tmp_path) -> None:
     path = tmp_path / "hostile.html"
-    path.write_text(without_figures(outcomes(tmp_path / "study", PAYLOADS)), "utf-8")
+    path.write_text(html_of(outcomes(tmp_path / "study", PAYLOADS)), "utf-8")
     for tab, _ in visited(browser, path):
         assert tab.locator("#cell-table tbody tr").count() == 2 * len(PAYLOADS)
         assert tab.locator("script").count() == 2

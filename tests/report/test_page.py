@@ -127,24 +127,17 @@ def gradients(folder, names):
     return read_evidence(folder)
 
 
-def without_figures(evidence) -> str:
-    """The page with its pictures left blank: they are data, not markup, and dear to draw."""
-    from matplotlib.figure import Figure
-
-    from vbench.report import page
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "drawn", lambda *given: Figure())
-        patch.setattr(page, "save", lambda *given, **more: b"<svg/>")
-        return build(contents(evidence)).html
+def html_of(evidence) -> str:
+    return build(contents(evidence)).html
 
 
+@pytest.mark.usefixtures("blank")
 @pytest.mark.parametrize(
     ("make", "payloads"), [(outcomes, PAYLOADS), (gradients, PAYLOADS[:6])], ids=["every name", "estimators"]
 )
 def test_a_hostile_name_adds_no_element_and_no_attribute(make, payloads, tmp_path) -> None:
-    hostile = without_figures(make(tmp_path / "hostile" / "study", payloads))
-    harmless = without_figures(make(tmp_path / "harmless" / "study", [f"name-{i}" for i in range(len(payloads))]))
+    hostile = html_of(make(tmp_path / "hostile" / "study", payloads))
+    harmless = html_of(make(tmp_path / "harmless" / "study", [f"name-{i}" for i in range(len(payloads))]))
     assert Parsed(hostile).tags == Parsed(harmless).tags
     assert Parsed(hostile).attributes == Parsed(harmless).attributes
     spoilt = harmless.replace("name-0", payloads[0], 1)  # what the parser would see of an unescaped name
@@ -215,7 +208,8 @@ def test_failures_and_skips_are_rows_of_the_cells(page) -> None:
     assert '<data value="8" data-count="done">8</data>' in page.html
 
 
-def test_stale_results_are_marked(page, tmp_path) -> None:
+@pytest.mark.usefixtures("blank")
+def test_stale_results_are_marked(tmp_path) -> None:
     from vbench.provenance import code_digest
     from vbench.records import Outcome
 
@@ -228,7 +222,7 @@ def test_stale_results_are_marked(page, tmp_path) -> None:
         Store(folder).commit(outcome, rows("reparam", 0))
     found = read_evidence(folder)
     assert found.stale == {"cell1"}
-    html = without_figures(found)
+    html = html_of(found)
     assert "1 results are stale: vbench&#39;s own code has changed" in html
     (line,) = [line for line in html.splitlines() if 'scope="row"' in line and "code-old" in line]
     assert "stale" in line
@@ -244,12 +238,12 @@ def test_numbers_are_there_for_scripts_with_their_source(page) -> None:
     )  # fmt: skip
 
 
-def test_the_same_records_give_the_same_page(page, evidence) -> None:
-    assert build(contents(evidence)).html == page.html
+def test_the_same_records_give_the_same_page(page, rebuilt) -> None:
+    assert rebuilt.html == page.html
 
 
 def test_nothing_ran(tmp_path) -> None:
     commit(Store(tmp_path / "s"), "reparam", 0, "skipped", reason="needs pathwise", key="skipped0")
-    html = build(contents(read_evidence(tmp_path / "s"))).html
+    html = html_of(read_evidence(tmp_path / "s"))
     assert "Nothing ran: every cell was skipped." in html
     assert "needs pathwise" in html

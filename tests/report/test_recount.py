@@ -8,17 +8,18 @@ import pytest
 
 from tests.report.small_studies import commit, rows, study
 from vbench.records import Store
-from vbench.report import recount
 from vbench.report.contents import contents
 from vbench.report.evidence import read_evidence
 from vbench.report.page import build
 from vbench.report.recount import differences
 
 
+@pytest.mark.usefixtures("again")
 def test_an_honest_page_has_no_differences(page, evidence) -> None:
     assert differences(page.html, evidence) == []
 
 
+@pytest.mark.usefixtures("blank")
 @pytest.mark.parametrize("estimators", [["reparam"], ["reparam", "rloo[k=4]"]], ids=len)
 def test_nor_has_one_of_a_single_seed(estimators, tmp_path) -> None:
     folder = study(tmp_path / "s", estimators, seeds=1)
@@ -112,6 +113,7 @@ LIES = [
 ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("blank")
 def test_records_that_came_later_are_missing_from_the_page(tmp_path) -> None:
     folder = study(tmp_path / "s", ["reparam"], seeds=2)
     before = build(contents(read_evidence(folder)))
@@ -122,6 +124,7 @@ def test_records_that_came_later_are_missing_from_the_page(tmp_path) -> None:
     assert "cell 1cell2: missing from the page" in found
 
 
+@pytest.mark.usefixtures("blank")
 def test_a_wrong_average_in_the_page_maker_is_found(monkeypatch, tmp_path) -> None:
     """The recount shares no arithmetic with what it counts again."""
     from vbench.report import averages, numbers
@@ -137,16 +140,6 @@ def test_a_wrong_average_in_the_page_maker_is_found(monkeypatch, tmp_path) -> No
 def test_a_page_without_a_list_is_refused(page, evidence) -> None:
     with pytest.raises(ValueError, match="no list of numbers"):
         differences("<html></html>", evidence)
-
-
-@pytest.fixture(scope="module")
-def again(page, evidence):
-    """The same records give the same contents and page: they are not made anew for every lie."""
-    found = contents(evidence)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recount, "contents", lambda *given: found)
-        patch.setattr(recount, "build", lambda *given: page)
-        yield
 
 
 @pytest.mark.usefixtures("again")

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tests.report.conftest import made_already
 from tests.report.small_studies import study as write
 from vbench.cli import main
+from vbench.report.contents import Contents
+from vbench.report.page import Page
 
 
 def vbench(*arguments: object):
@@ -18,9 +21,10 @@ def vbench(*arguments: object):
 
 
 @pytest.fixture(scope="module")
-def written(study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def written(study: Path, found: Contents, page: Page, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("out") / "deep" / "er"
-    done = vbench(study, "--out", out, "--format", "svg,pdf,png")
+    with made_already(found, page):
+        done = vbench(study, "--out", out, "--format", "svg,pdf,png")
     assert done.exit_code == 0, done.output
     return out, done.output
 
@@ -35,12 +39,14 @@ def test_a_page_and_its_figures_are_written(written) -> None:
     assert "not shown: Cosine to the target gradient: no gradient_cosine" in said
 
 
+@pytest.mark.usefixtures("again")
 def test_check_says_that_nothing_differs(study, written) -> None:
     done = vbench(study, "--out", written[0], "--check")
     assert done.exit_code == 0, done.output
     assert ": 0 differences in " in done.output
 
 
+@pytest.mark.usefixtures("again")
 def test_check_lists_what_differs(study, written, tmp_path) -> None:
     html = (written[0] / "index.html").read_text("utf-8")
     (tmp_path / "index.html").write_text(html.replace("-93.0", "-83.0"), "utf-8")
@@ -92,11 +98,13 @@ def test_a_file_in_the_way_is_one_line(study, tmp_path) -> None:
 
 
 def test_no_torch_is_loaded(tmp_path) -> None:
-    study = write(tmp_path / "small", ["reparam"], seeds=1)
+    """A page of one seed is written and drawn once more to be checked, by the functions behind the command."""
+    study, out = write(tmp_path / "small", ["reparam"], seeds=1), tmp_path / "out"
     code = (
         "import sys; from pathlib import Path; from vbench.report.reporting import report, check\n"
-        f"report(Path({str(study)!r}), Path({str(tmp_path)!r})); check(Path({str(study)!r}), Path({str(tmp_path)!r}))\n"
+        f"print(report(Path({str(study)!r}), Path({str(out)!r})), check(Path({str(study)!r}), Path({str(out)!r})))\n"
         "print([m for m in ('torch', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stdout.splitlines()[-2:] == ["0 0", "[]"]
+    assert (out / "figures" / "log-likelihood.svg").exists()

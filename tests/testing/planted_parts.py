@@ -9,7 +9,7 @@ from torch import nn
 
 from vbench.builtin.datasets.digits import digits
 from vbench.families import Bernoulli, DiagonalNormal
-from vbench.types import Decoder, Draw, Encoder, Prior, Space, Trait
+from vbench.types import Batch, Decoder, Draw, Encoder, Prior, Space, Trait
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,9 @@ class BrokenEncoder(Encoder):
 
     def forward(self, batch, model):
         loc, raw = self.net(batch.x.flatten(1)).chunk(2, -1)
+        if self.how == "asks the decoder behind the counter's back":
+            fit = model.decoder.forward(loc[None], batch, model).log_prob(batch.x)[0, :, None]
+            loc = loc + 0.01 * fit
         return Broken(loc, raw.exp(), self.how)
 
 
@@ -82,7 +85,91 @@ class BrokenPrior(Prior):
 
     def forward(self, batch, model):
         loc = self.loc.detach() if self.how == "never learns" else self.loc
+        if self.how == "shows the encoder an input of its own":
+            shown = torch.full((1, 4), 0.5, dtype=loc.dtype)
+            loc = loc + model.encoder(Batch(shown, torch.arange(1)), model).loc
         return Broken(loc, self.raw.exp(), self.how)
+
+
+@dataclass(frozen=True)
+class Sticks:
+    """The first weight is a share of the whole, the next a share of what is left; shares are logit-normal."""
+
+    loc: torch.Tensor
+    scale: torch.Tensor
+    how: str
+
+    def draw(self, rng, k):
+        wide = 1.1 if self.how == "simplex, draws too wide" else 1
+        odds = self.loc + wide * self.scale * rng.normal(k, *self.loc.shape, dtype=self.loc.dtype)
+        left = torch.cat([torch.ones_like(odds[..., :1]), (-odds).sigmoid().cumprod(-1)], -1)
+        z = left * torch.cat([odds.sigmoid(), torch.ones_like(odds[..., :1])], -1)
+        return Draw(z, self.log_prob(z))
+
+    def log_prob(self, z):
+        left = z.flip(-1).cumsum(-1).flip(-1)
+        odds = z[..., :-1].log() - left[..., 1:].log()
+        log_q = -0.5 * ((odds - self.loc) / self.scale).square() - self.scale.log() - 0.5 * math.log(2 * math.pi)
+        of_odds = log_q - z[..., :-1].log() - left[..., 1:].log() + 2 * left[..., :-1].log()
+        of_left = 0 if self.how == "simplex, forgets what is left" else left[..., :-1].log()
+        return (of_odds - of_left).sum(-1)
+
+
+class BrokenSticks(Encoder):
+    """On the simplex, one mistake.
+
+    Source: nobody.
+    """
+
+    offers = frozenset({Trait.PATHWISE, Trait.DENSITY, Trait.NORMALIZED})
+
+    def __init__(self, x: Space, latent: int = 4, how: str = "") -> None:
+        super().__init__()
+        self.z, self.how = Space((latent + 1,), "simplex"), how
+        self.net = nn.Linear(x.size, 2 * latent)
+
+    def forward(self, batch, model):
+        loc, raw = self.net(batch.x.flatten(1)).chunk(2, -1)
+        return Sticks(loc, raw.exp(), self.how)
+
+
+@dataclass(frozen=True)
+class Tilted:
+    """(1 + a z) / area on a sphere."""
+
+    a: torch.Tensor
+    how: str
+
+    def draw(self, rng, k):
+        z = rng.normal(k, *self.a.shape, dtype=self.a.dtype)
+        z = z / z.norm(dim=-1, keepdim=True)
+        u = rng.uniform(k, len(self.a), dtype=self.a.dtype)
+        turned = torch.zeros_like(u) if self.how == "sphere, never turned" else u > (1 + (self.a * z).sum(-1)) / 2
+        z = torch.where(turned[..., None].bool(), -z, z)
+        return Draw(z, self.log_prob(z))
+
+    def log_prob(self, z):
+        n = z.shape[-1]
+        area = math.log(2) + n / 2 * math.log(math.pi) - math.lgamma(n / 2)
+        volume = area - math.log(n)
+        return (self.a * z).sum(-1).log1p() - (volume if self.how == "sphere, volume for area" else area)
+
+
+class BrokenSphere(Prior):
+    """On a sphere, one mistake.
+
+    Source: nobody.
+    """
+
+    needs = frozenset({Trait.latent("sphere")})
+
+    def __init__(self, z: Space, how: str = "") -> None:
+        super().__init__()
+        self.how = how
+        self.raw = nn.Parameter(torch.linspace(0.5, 0.9, z.size)[None])
+
+    def forward(self, batch, model):
+        return Tilted(self.raw.tanh() / self.raw.shape[-1] ** 0.5, self.how)
 
 
 @dataclass(frozen=True)
@@ -168,12 +255,18 @@ PLANTED_PARTS = [
     ("encoder", BrokenEncoder, "wrong log_q", "proper-weight[real-1]"),
     ("encoder", BrokenEncoder, "kl swapped", "kl[real-1]"),
     ("encoder", BrokenEncoder, "offers logits", "offers[real-1]"),
+    ("encoder", BrokenSticks, "simplex, forgets what is left", "normalised[simplex-3]"),
+    ("encoder", BrokenSticks, "simplex, draws too wide", "draws[simplex-2]"),
+    ("encoder", BrokenEncoder, "asks the decoder behind the counter's back", "evaluations[real-1]"),
     ("encoder", SilentEncoder, "offers a density without a posterior", "no-posterior[real-1]"),
     ("prior", BrokenPrior, "divides by exp(log variance) alone", "normalised[real-1]"),
     ("prior", BrokenPrior, "unnormalised", "normalised[real-2]"),
     ("prior", BrokenPrior, "draws too wide", "draws[real-1]"),
     ("prior", BrokenPrior, "global", "shapes[real-1]"),
     ("prior", BrokenPrior, "never learns", "learns[real-2]"),
+    ("prior", BrokenSphere, "sphere, volume for area", "normalised[sphere-3]"),
+    ("prior", BrokenSphere, "sphere, never turned", "draws[sphere-2]"),
+    ("prior", BrokenPrior, "shows the encoder an input of its own", "amortized[real-1]"),
     ("decoder", BrokenDecoder, "mean of logits", "mean[binary, real latent]"),
     ("decoder", BrokenDecoder, "samples flipped", "samples[binary, real latent]"),
     ("decoder", BrokenDecoder, "ignores the mask", "mask[binary, real latent]"),

@@ -8,7 +8,8 @@ from vbench.testing.subject import registered
 from vbench.testing.verdict import run_checks
 
 # npz is judged with a file of its own: tests/builtin/test_npz.py
-AT_HAND = [s for s in registered(distribution="vbench") if s.name not in ("mnist", "frey", "npz")]
+ELSEWHERE = ("mnist", "frey", "npz")
+AT_HAND = [s for s in registered(distribution="vbench") if s.name not in ELSEWHERE and s.kind != "executor"]
 
 
 @pytest.mark.parametrize("subject", AT_HAND, ids=lambda s: f"{s.kind}:{s.name}")

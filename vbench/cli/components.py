@@ -14,10 +14,10 @@ from vbench.cli.group import example, main
 
 
 @main.command("list", epilog=example("vbench list estimator"))
-@click.argument("kind", type=options.KINDS, required=False)
+@click.argument("kind", type=options.EVERY_KIND, required=False)
 @options.as_json
 def list_(kind: str | None, as_json: bool) -> None:
-    """List what can be crossed: datasets, encoders, decoders, priors, estimators."""
+    """List what can be crossed: datasets, encoders, decoders, priors, estimators; and executors, which run it."""
     from vbench.listing import load_catalogue
     from vbench.report import components
 

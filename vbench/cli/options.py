@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import click
 
 __all__ = [
+    "EVERY_KIND",
     "KINDS",
     "Bytes",
     "Shard",
@@ -87,3 +88,4 @@ keep_stale = click.option("--keep-stale", is_flag=True, help="Keep results whose
 study = click.argument("study", type=click.Path(path_type=Path))
 
 KINDS = click.Choice(["dataset", "encoder", "decoder", "prior", "estimator"])
+EVERY_KIND = click.Choice([*KINDS.choices, "executor"])

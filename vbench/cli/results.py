@@ -1,4 +1,4 @@
-"""Commands that show results: report, compare, cite."""
+"""Commands that show results: report, compare, reproduce, cite."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from vbench.cli import options
 from vbench.cli.group import example, main
 
 
@@ -50,18 +51,53 @@ def report(study: Path, out: Path | None, formats: str, check: bool) -> None:
     help="Of equivalence: a fraction for ratios, else in the metric's unit.  [default: 0.1 for ratios]",
 )
 @click.option("--tuned", is_flag=True, help="Each at the training setting that validation data chose.")
+@click.option("--paired", is_flag=True, help="Models, datum by datum on the same data; baseline: words that name one.")
 @click.option("--json", "form", flag_value="json", help="For scripts: JSON on standard output.")
 @click.option("--csv", "form", flag_value="csv", help="Every column, as CSV.")
 @click.option("--latex", "form", flag_value="latex", help="A booktabs table.")
-def compare(study: Path, form: str | None, **asked: Any) -> None:
+def compare(study: Path, form: str | None, paired: bool, **asked: Any) -> None:
     """Compare every estimator of STUDY with a baseline: paired by seed, with intervals, verdicts and cost.
 
     It reads records alone. What is positive by nature (variances, throughput) compares by ratios, nats by differences;
-    variances compare within one estimand only. Exit code 0: compared; 2: the call is wrong.
+    variances compare within one estimand only. With --paired whole models compare, by what each makes of the same
+    data. Exit code 0: compared; 2: the call is wrong.
     """
+    if paired:
+        other = [name for name in ("part", "by", "step", "margin", "tuned") if asked[name]]
+        if other or asked["at"] != "k":
+            raise click.UsageError(f"--paired compares values as they are kept: not with --{(other or ['at'])[0]}")
+        from vbench.report import per_datum
+
+        sys.exit(
+            per_datum.show(study, form or "table", **{name: asked[name] for name in ("metric", "baseline", "split")})
+        )
     from vbench.report import comparison_table
 
     sys.exit(comparison_table.show(study, form or "table", **asked))
+
+
+@main.command(epilog=example("vbench reproduce results/quickstart --cells 4"))
+@options.study
+@click.option("--cells", type=click.IntRange(1), metavar="N", help="So many of them.  [default: all]")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Keep the fresh results there; called again it goes on.  [default: a temporary folder]",
+)
+@click.option("--workers", type=click.IntRange(0), help="Cells at once, a process each.  [default: cores]")
+@click.option("--threads", type=click.IntRange(1), help="Torch threads of each cell.  [default: as they had]")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
+@options.as_json
+def reproduce(study: Path, **asked: Any) -> None:
+    """Run the grid of STUDY again in a fresh folder, and list what came out otherwise, by cell and metric.
+
+    Exit code 0: all that is no timing is identical to the bit, or within the 95% interval of its own error; 1:
+    something is different (listed, with the versions that are); 2: the call is wrong.
+    """
+    from vbench.report import reproduction
+
+    sys.exit(reproduction.reproduce(study, **asked))
 
 
 @main.command(epilog=example("vbench cite results/quickstart > quickstart.bib"))

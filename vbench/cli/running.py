@@ -34,14 +34,19 @@ from vbench.cli.group import example, main
     show_default=True,
     help="Seconds of training after which a cell saves where it can go on; 0: never.",
 )
+@click.option(
+    "--keep",
+    type=click.Choice(["weights", "state"]),
+    help="Keep every cell's weights, for vbench.trained, or its state, from which more steps go on.",
+)
 @click.option("--in-process", is_flag=True, help="One cell after the other in this process, without limits.")
 @click.option("--pdb", "debug", is_flag=True, help="With --in-process: open a debugger where a cell fails.")
 @click.option(
     "--executor",
-    type=click.Choice(["local", "dask"]),
     default="local",
     show_default=True,
-    help="Processes of this machine, or workers of a Dask cluster, which is started here.",
+    metavar="NAME",
+    help="What runs the cells: local processes, dask (a cluster that is started here), or a plugin's.",
 )
 @click.option("--scheduler", default="", metavar="ADDRESS", help="Join a running Dask cluster, tcp://host:8786.")
 @click.option(
@@ -60,6 +65,7 @@ def run(
     in_process: bool,
     debug: bool,
     exclusive: bool,
+    keep: Any,
     dry_run: bool,
     **limits: Any,
 ) -> None:
@@ -71,9 +77,12 @@ def run(
     if debug and not in_process:
         raise click.UsageError("--pdb needs --in-process")
     asked = _read(grid, overrides, filters, max_cells)
+    from vbench.execute.asked import executor_named
+
+    limits["executor"] = executor_named(limits["executor"], limits.pop("scheduler"))
     from vbench.report import console
 
-    again = {"results": results, "keep_stale": keep_stale, "rerun": rerun, "exclusive": exclusive}
+    again = {"results": results, "keep_stale": keep_stale, "rerun": rerun, "exclusive": exclusive, "keep": keep}
     if dry_run:
         console.show_plan(_plan(asked, **again))
         return

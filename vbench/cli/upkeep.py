@@ -1,4 +1,4 @@
-"""Commands that look after a results folder: log, verify, clean."""
+"""Commands that look after results folders: log, verify, clean, merge."""
 
 from __future__ import annotations
 
@@ -40,7 +40,24 @@ def verify(study: Path) -> None:
 @options.study
 @click.option("--dry-run", is_flag=True, help="Show what would go, and stop.")
 def clean(study: Path, dry_run: bool) -> None:
-    """Remove from STUDY what is no result: leftovers of killed runs, logs of cells that are done, damaged files."""
+    """Remove from STUDY what is no result: leftovers of killed runs, logs of cells that are done, damaged files.
+
+    Of weights that were kept, those go that belong to no attempt that counts.
+    """
     from vbench.report import upkeep
 
     sys.exit(upkeep.clean(study, dry_run=dry_run))
+
+
+@main.command(epilog=example("vbench merge laptop/quickstart cluster/quickstart --into results/quickstart"))
+@click.argument("studies", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="STUDY...")
+@click.option("--into", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="The folder to be.")
+def merge(studies: tuple[Path, ...], into: Path) -> None:
+    """Make one results folder of several: every attempt byte for byte, with a grid that crosses all of it.
+
+    Nothing is overwritten, and after an interruption the same command goes on. Exit code 0: merged; 1: damaged files
+    were left out (listed); 2: the call is wrong.
+    """
+    from vbench.report import upkeep
+
+    sys.exit(upkeep.merge(studies, into))

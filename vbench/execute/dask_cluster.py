@@ -15,120 +15,109 @@ import queue
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge
 
 from vbench.execute.child import Ending, one_line
-from vbench.execute.jobs import Admit, Event, Job, JobQueue, Lost, OnEvent, Runner
-from vbench.execute.local import Executor
+from vbench.execute.devices import devices_here
+from vbench.execute.jobs import Admit, Event, ExecutorError, Job, Limits, Lost, OnEvent, Runner, admitted
+from vbench.execute.local import run_job
 
-__all__ = ["ClusterError", "DaskExecutor"]
+__all__ = ["DaskExecutor"]
 
+_LAST_WORDS = 10.0  # seconds for jobs that are taken back: half of one until they are asked to end, and the grace
 _LOOK = 5.0  # seconds after which workers that have come since are seen
+_GPU = "GPU"  # the resource that a worker offers: dask worker --resources GPU=2
 _DAEMON = "DASK_DISTRIBUTED__WORKER__DAEMON=False"
 
 
-class ClusterError(RuntimeError):
-    """The cluster cannot run these jobs; the message is one line that says what to do."""
-
-
-@dataclass(frozen=True)
-class _Limits:
-    """What a worker needs to know beside the job; plain data."""
-
-    target: str
-    threads: int
-    timeout: float | None
-    memory: int | None
-    log_folder: str
-    topic: str
-
-
 class DaskExecutor:
-    """Runs jobs on Dask workers, one at a time on each.
+    """Workers of a Dask cluster, one cell at a time on each of their threads.
 
     Args:
-        target, threads, timeout, memory, log_folder: as of :class:`vbench.execute.local.Executor`.
+        limits: what the jobs are held to.
         workers: of the cluster that is started here, where no scheduler is named.
-        scheduler: address of a running one, ``tcp://host:8786`` or ``tls://host:8786``.
-        resources: what a job takes of its worker's resources, ``{"GPU": 1}``; each worker gives its jobs its own
-            ``CUDA_VISIBLE_DEVICES``.
+        scheduler: address of a running one.
+        gpu: share of a GPU that each job takes of its worker's resource ``GPU``.
+
+    Source: Rocklin (2015), Dask: Parallel Computation with Blocked algorithms and Task Scheduling,
+    doi:10.25080/Majora-7b98e3ed-013.
     """
 
     def __init__(
         self,
-        target: str,
-        *,
+        limits: Limits,
         workers: int,
-        threads: int = 1,
-        timeout: float | None = None,
-        memory: int | None = None,
-        log_folder: Path,
-        scheduler: str = "",
-        resources: dict[str, float] | None = None,
+        scheduler: Annotated[str, "address of a running one, tcp://host:8786 or tls://host:8786"] = "",
+        gpu: Annotated[float, Ge(0), "share of a GPU that each cell takes: 0.5, 1, 2"] = 0.0,
     ) -> None:
-        self._limits = _Limits(target, threads, timeout, memory, str(log_folder.resolve()), f"vbench-{uuid.uuid4()}")
-        self.workers = max(1, workers)
-        self.scheduler = scheduler
-        self.resources = resources or {}
+        self._limits = limits
+        self._workers = max(1, workers)
+        self._scheduler = scheduler
+        self._gpu = gpu
+        self.at_once = math.inf if scheduler else float(self._workers)
 
     def warm(self) -> None:
         """Nothing: each worker loads its libraries with its first job."""
 
-    def run(self, jobs: Sequence[Job], on_event: OnEvent, lost: Lost, admit: Admit = lambda job: job) -> None:
-        """Run all jobs; returns when the last has ended. As :meth:`vbench.execute.local.Executor.run`.
-
-        Raises:
-            ClusterError: no scheduler there, no worker, or workers that cannot serve.
-            KeyboardInterrupt: Ctrl-C; the workers' jobs were ended.
-        """
+    def run(self, jobs: Sequence[Job], on_event: OnEvent, lost: Lost, admit: Admit = admitted) -> None:
+        """Run all jobs (see :meth:`vbench.execute.Executor.run`)."""
+        topic = f"vbench-{uuid.uuid4()}"
+        driver = _Driver(self._limits, topic, self._gpu, jobs, on_event, lost, admit)
         if not jobs:
             return
         with self._client() as client:
-            self._check(client)
-            _Driver(client, self._limits, self.resources, JobQueue(jobs), on_event, lost, admit).run()
+            self._check(client, topic)
+            driver.run(client)
 
     @contextlib.contextmanager
     def _client(self) -> Iterator[Any]:
         dask, distributed = _library()
         # a worker's jobs are processes of its own, which daemons may not have
         with dask.config.set({"distributed.worker.daemon": False}):
-            if not self.scheduler:
+            if not self._scheduler:
+                # devices are shared out within one worker, so there it is one with many threads
+                threads = self._workers if self._gpu else 1
                 with (
                     distributed.LocalCluster(
-                        n_workers=self.workers,
-                        threads_per_worker=1,
+                        n_workers=self._workers // threads,
+                        threads_per_worker=threads,
                         host="127.0.0.1",
                         dashboard_address=None,
                         memory_limit=0,
+                        resources={_GPU: len(devices_here().names)},
                     ) as cluster,
                     distributed.Client(cluster) as client,
                 ):
                     yield client
                 return
             try:
-                client = distributed.Client(self.scheduler, timeout=20)
+                client = distributed.Client(self._scheduler, timeout=20)
             except (OSError, ValueError, TimeoutError) as error:
-                raise ClusterError(f"--scheduler {self.scheduler}: {str(error).splitlines()[0]}") from None
+                raise ExecutorError(f"{str(error).splitlines()[0]}") from None
             with client:
                 yield client
 
-    def _check(self, client: Any) -> None:
+    def _check(self, client: Any, topic: str) -> None:
         """That every worker can serve, and sees the folder that results go to."""
         _, distributed = _library()
         try:
             client.wait_for_workers(1, timeout=60)
         except (TimeoutError, distributed.TimeoutError):
-            raise ClusterError(f"--scheduler {self.scheduler}: it has no worker (start one: dask worker ...)") from None
+            raise ExecutorError("it has no worker (start one: dask worker ...)") from None
+        if self._gpu and not _room(client, self._gpu):
+            raise ExecutorError(f"gpu={self._gpu:g}: no worker offers so much (dask worker --resources {_GPU}=1 ...)")
         folder = Path(self._limits.log_folder)
         folder.mkdir(parents=True, exist_ok=True)
-        token = folder / self._limits.topic
+        token = folder / topic
         token.touch()
         try:
             for address, complaint in client.run(_complaint, str(token), _code()).items():
                 if complaint:
-                    raise ClusterError(f"worker {address} {complaint}")
+                    raise ExecutorError(f"worker {address} {complaint}")
         finally:
             token.unlink()
 
@@ -138,73 +127,79 @@ class _Driver(Runner):
 
     def __init__(
         self,
-        client: Any,
-        limits: _Limits,
-        resources: dict[str, float],
-        jobs: JobQueue,
+        limits: Limits,
+        topic: str,
+        gpu: float,
+        jobs: Sequence[Job],
         on_event: OnEvent,
         lost: Lost,
         admit: Admit,
     ) -> None:
         super().__init__(jobs, on_event, lost, admit)
-        self._client, self._limits, self._resources = client, limits, resources
+        self._limits, self._topic, self._gpu = limits, topic, gpu
         self._happenings: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._sent: dict[Any, Job] = {}
-        self._started: set[str] = set()
 
-    def run(self) -> None:
-        self._client.subscribe_topic(self._limits.topic, self._happenings.put)
+    def run(self, client: Any) -> None:
+        client.subscribe_topic(self._topic, self._happenings.put)
         try:
-            while self._fill():
+            while self._fill(client):
                 self._turn()
         except BaseException:
-            self._stop()
+            self._stop(client)
             raise
         finally:
-            self._client.unsubscribe_topic(self._limits.topic)
+            client.unsubscribe_topic(self._topic)
 
-    def _fill(self) -> bool:
+    def _fill(self, client: Any) -> bool:
         # no more than can run: what is sent is claimed, and other runs on the same folder do it instead
-        room = max(1, sum(self._client.nthreads().values()))
-        while len(self._sent) < room and (job := self._next()):
-            future = self._client.submit(
-                _work, self._limits, job, key=f"{self._limits.topic}-{job.key}", pure=False, resources=self._resources
+        room = max(1, _room(client, self._gpu))
+        while len(self._sent) < room and (job := self.next()):
+            future = client.submit(
+                _work,
+                self._limits,
+                self._topic,
+                self._gpu,
+                job,
+                key=_task(self._topic, job),
+                pure=False,
+                resources={_GPU: self._gpu} if self._gpu else {},
             )
             self._sent[future] = job
             future.add_done_callback(self._happenings.put)
-        return bool(self._sent) or self._jobs.again < math.inf
+        return bool(self._sent) or self.again < math.inf
 
     def _turn(self) -> None:
-        left = min(self._jobs.again - time.monotonic(), _LOOK)
+        left = min(self.again - time.monotonic(), _LOOK)
         with contextlib.suppress(queue.Empty):
             happening = self._happenings.get(timeout=max(0.0, left))
             if isinstance(happening, tuple):
-                self._tell(Event(**happening[1]["event"]))
+                if "event" in happening[1]:
+                    self.tell(Event(**happening[1]["event"]))
             else:
                 self._end(happening)
-
-    def _tell(self, event: Event) -> None:
-        """Once: a job whose worker died starts again elsewhere."""
-        if event.kind != "started" or event.key not in self._started:
-            self._on_event(event)
-        self._started.add(event.key)
 
     def _end(self, future: Any) -> None:
         job = self._sent.pop(future)
         ending, seconds = _ending(future)
-        self._tell(Event("started", job.key))
-        self._ended(job, ending, seconds)
+        self.tell(Event("started", job.key))
+        self.ended(job, ending, seconds)
 
-    def _stop(self) -> None:
-        """End what the workers run: only their own end stops a task."""
+    def _stop(self, client: Any) -> None:
+        """Take back what the workers run, and hear how it ended."""
         with contextlib.suppress(Exception):
-            busy = {str(key): who for who, keys in self._client.processing().items() for key in keys}
-            mine = sorted({busy[future.key] for future in self._sent if future.key in busy})
-            self._client.cancel(list(self._sent), force=True)
-            if mine:
-                self._client.restart_workers(mine, timeout=20, raise_for_error=False)
+            client.cancel(list(self._sent), force=True)
+        waiting = {job.key for job in self._sent.values()} & self._started
+        over: dict[str, Ending] = {}
+        deadline = time.monotonic() + _LAST_WORDS
+        while waiting - over.keys() and (left := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                happening = self._happenings.get(timeout=left)
+                if isinstance(happening, tuple) and "over" in happening[1]:
+                    over[happening[1]["over"]] = Ending(**happening[1]["ending"])
+        stopped = Ending("interrupted", "stopped with its driver", told=False)
         for job in self._sent.values():
-            self._ended(job, Ending("interrupted", "stopped with its driver", told=False), 0.0)
+            self.ended(job, over.get(job.key, stopped), 0.0)
 
 
 def _ending(future: Any) -> tuple[Ending, float]:
@@ -221,29 +216,46 @@ def _ending(future: Any) -> tuple[Ending, float]:
     return Ending("failed", one_line(error), told=False), 0.0
 
 
-def _work(limits: _Limits, job: Job) -> tuple[Ending, float]:
+def _task(topic: str, job: Job) -> str:
+    """What Dask calls it."""
+    return f"{topic}-{job.key}"
+
+
+def _room(client: Any, gpu: float) -> int:
+    """How many jobs the cluster runs at once, as it is now."""
+    if not gpu:
+        return sum(client.nthreads().values())
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return sum(min(worker["nthreads"], int(worker["resources"].get(_GPU, 0) / gpu + 1e-6)) for worker in workers)
+
+
+def _work(limits: Limits, topic: str, gpu: float, job: Job) -> tuple[Ending, float]:
     """A task: one job through a supervisor of this worker's own."""
     _, distributed = _library()
     worker = distributed.get_worker()
-    found: list[tuple[Ending, float]] = []
-    lost: list[str] = []
+
+    key = _task(topic, job)
 
     def tell(event: Event) -> None:
-        if event.kind == "ended":
-            found.append((Ending(event.status, event.reason, told=not lost), event.seconds))
-        else:
-            worker.log_event(limits.topic, {"event": asdict(event)})
+        worker.log_event(topic, {"event": asdict(event)})
 
-    executor = Executor(
-        limits.target,
-        workers=1,
-        threads=limits.threads,
-        timeout=limits.timeout,
-        memory=limits.memory,
-        log_folder=Path(limits.log_folder),
-    )
-    executor.run([Job(job.key, job.payload)], tell, lambda *why: lost.append(why[1]))
-    return found[0]
+    def wanted() -> bool:
+        # a task is taken back when its driver stops or dies, and nothing but we can end it
+        task = worker.state.tasks.get(key)
+        return task is not None and task.state != "cancelled"
+
+    devices = devices_here()
+    try:
+        taken = devices.take(gpu)
+    except LookupError as error:
+        return Ending("failed", f"this worker offers more than it sees: {error}", told=False), 0.0
+    ending = Ending("interrupted", "its worker was stopped", told=False)
+    try:
+        ending, seconds = run_job(limits, job, tell, taken, wanted)
+        return ending, seconds
+    finally:
+        devices.give(taken, gpu)
+        worker.log_event(topic, {"over": job.key, "ending": asdict(ending)})
 
 
 def _complaint(token: str, code: str) -> str:
@@ -268,5 +280,5 @@ def _library() -> tuple[Any, Any]:
         import dask
         import distributed
     except ImportError:
-        raise ClusterError("dask is not installed: pip install 'vbench[dask]'") from None
+        raise ExecutorError("dask is not installed: pip install 'vbench[dask]'") from None
     return dask, distributed

@@ -9,92 +9,109 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import wait
-from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge
 
 from vbench.execute import child, server
 from vbench.execute.child import Ending, Setting
-from vbench.execute.jobs import Admit, Event, Job, JobQueue, Lost, OnEvent, Runner
+from vbench.execute.devices import devices_here
+from vbench.execute.jobs import Admit, Event, ExecutorError, Job, Limits, Lost, OnEvent, Runner, admitted
 from vbench.execute.running import Running, launch
 
-__all__ = ["Executor"]
+__all__ = ["LocalExecutor", "run_job"]
 
 
-class Executor:
-    """Runs jobs, as many at once as there are workers.
+class LocalExecutor:
+    """Processes of this machine, a fresh one for each cell.
 
     Args:
-        target: ``package.module:function``, called with the payload and ``report(step, steps)``; it keeps its
-            own results and returns its status.
-        workers: processes at once; 0 runs the jobs in this process, without limits, for a debugger.
-        threads: torch threads of each.
-        timeout: seconds that a job may take.
-        memory: bytes of data that each process of a job may take.
-        log_folder: what a job prints goes to ``<key>.log`` here.
+        limits: what the jobs are held to.
+        workers: jobs at once; 0 runs them in this process, without limits, for a debugger.
+        gpu: share of a GPU that each job takes.
     """
 
     def __init__(
         self,
-        target: str,
-        *,
+        limits: Limits,
         workers: int,
-        threads: int = 1,
-        timeout: float | None = None,
-        memory: int | None = None,
-        log_folder: Path,
+        gpu: Annotated[float, Ge(0), "share of a GPU that each cell takes: 0.5, 1, 2"] = 0.0,
     ) -> None:
-        self.target = target
-        self.workers = workers
-        self.threads = threads
-        self.timeout = timeout
-        self.memory = memory
-        self.log_folder = log_folder
+        self._limits = limits
+        self._gpu = gpu
+        self._workers = min(workers, devices_here().room(gpu)) if gpu else workers
+        if workers and not self._workers:
+            raise ExecutorError(f"gpu={gpu:g}: {len(devices_here().names)} GPUs are visible here")
+        self.at_once: float = max(1, self._workers)
 
     def warm(self) -> None:
         """Begin to load the libraries now, so that the first job need not wait for them."""
-        if self.workers:
+        if self._workers:
             server.warm()
 
-    def run(self, jobs: Sequence[Job], on_event: OnEvent, lost: Lost, admit: Admit = lambda job: job) -> None:
-        """Run all jobs; returns when the last has ended.
+    def run(self, jobs: Sequence[Job], on_event: OnEvent, lost: Lost, admit: Admit = admitted) -> None:
+        """Run all jobs (see :meth:`vbench.execute.Executor.run`).
 
-        Args:
-            jobs: started in this order, as far as ``after`` allows.
-            on_event: called for each event, in this thread.
-            lost: called with ``(job, status, reason)``, once, for a job whose target did not return a status:
-                ``failed``, ``crashed``, ``timeout``, ``oom`` or ``interrupted``.
-            admit: called with a job that is about to start; returns the job to start, a ``Wait`` to be asked again,
-                or the status of a job that has ended elsewhere.
-
-        Raises:
-            KeyboardInterrupt: Ctrl-C; running jobs were ended and reported as lost, the others not touched. A
-                second Ctrl-C kills and raises at once. SIGTERM is treated the same, then delivered.
-            ValueError: two jobs with one key, or jobs that wait for each other.
+        A second Ctrl-C kills and raises at once. SIGTERM is treated the same, then delivered.
         """
-        queue = JobQueue(jobs)
-        if not self.workers:
-            _Inline(self, queue, on_event, lost, admit).run()
+        if not self._workers:
+            _Inline(self._limits, jobs, on_event, lost, admit).run()
             return
+        supervisor = _Supervisor(
+            self._limits, jobs, on_event, lost, admit, workers=self._workers, gpu=self._gpu, environment={}
+        )
         self.warm()
-        supervisor = _Supervisor(self, queue, on_event, lost, admit)
-        try:
-            with supervisor.signals():
-                supervisor.run()
-        finally:
-            if supervisor.stopped:
-                signal.raise_signal(supervisor.stopped)
-                raise KeyboardInterrupt
+        supervisor.supervise()
+
+
+def run_job(
+    limits: Limits,
+    job: Job,
+    tell: OnEvent = lambda event: None,
+    environment: Mapping[str, str] | None = None,
+    wanted: Callable[[], bool] | None = None,
+) -> tuple[Ending, float]:
+    """Run one job under a supervisor of this process: what the worker of an engine does.
+
+    Args:
+        limits: what the job is held to.
+        job: one that was admitted.
+        tell: called when it has started and as it goes on.
+        environment: of the job, beside this process's own.
+        wanted: asked every half second; once it says no, the job is ended.
+
+    Returns:
+        How it ended, and in how many seconds.
+    """
+    found: list[tuple[Ending, float]] = []
+    gone: list[str] = []
+
+    def hear(event: Event) -> None:
+        if event.kind == "ended":
+            found.append((Ending(event.status, event.reason, told=not gone), event.seconds))
+        else:
+            tell(event)
+
+    alone = [Job(job.key, job.payload)]
+
+    def lose(job: Job, status: str, reason: str) -> None:
+        gone.append(status)
+
+    _Supervisor(
+        limits, alone, hear, lose, admitted, workers=1, gpu=0.0, environment=environment or {}, wanted=wanted
+    ).supervise()
+    return found[0]
 
 
 class _Runner(Runner):
     """What running jobs here or in processes has in common."""
 
-    def __init__(self, executor: Executor, queue: JobQueue, on_event: OnEvent, lost: Lost, admit: Admit) -> None:
-        super().__init__(queue, on_event, lost, admit)
-        self._executor = executor
+    def __init__(self, limits: Limits, jobs: Sequence[Job], on_event: OnEvent, lost: Lost, admit: Admit) -> None:
+        super().__init__(jobs, on_event, lost, admit)
+        self._limits = limits
 
     def _pack(self, job: Job) -> bytes | None:
         """The payload as it travels, or None: a job that cannot travel has failed."""
@@ -102,8 +119,8 @@ class _Runner(Runner):
             return pickle.dumps(job.payload)
         except Exception as error:
             reason = f"its payload cannot be sent: {child.one_line(error)}"
-            self._on_event(Event("started", job.key))
-            self._ended(job, Ending("failed", reason, told=False), 0.0)
+            self.tell(Event("started", job.key))
+            self.ended(job, Ending("failed", reason, told=False), 0.0)
             return None
 
 
@@ -114,43 +131,68 @@ class _Inline(_Runner):
         import torch
 
         threads = torch.get_num_threads()
-        torch.set_num_threads(self._executor.threads)
+        torch.set_num_threads(self._limits.threads)
         try:
-            while (job := self._next()) or self._jobs.again < math.inf:
+            while (job := self.next()) or self.again < math.inf:
                 if job:
                     self._run(job)
                 else:
-                    time.sleep(max(0.0, self._jobs.again - time.monotonic()))
+                    time.sleep(max(0.0, self.again - time.monotonic()))
         finally:
             torch.set_num_threads(threads)
 
     def _run(self, job: Job) -> None:
         def report(step: int, steps: int) -> None:
-            self._on_event(Event("progress", job.key, step, steps))
+            self.tell(Event("progress", job.key, step, steps))
 
         payload = self._pack(job)
         if payload is None:
             return
         started = time.monotonic()
-        self._on_event(Event("started", job.key))
+        self.tell(Event("started", job.key))
         ending = Ending("interrupted", "stopped by SIGINT", told=False)
         try:
-            ending = child.attempt(self._executor.target, payload, report)
+            ending = child.attempt(self._limits.target, payload, report)
         finally:
-            self._ended(job, ending, time.monotonic() - started)
+            self.ended(job, ending, time.monotonic() - started)
 
 
 class _Supervisor(_Runner):
     """Starts jobs, waits for whatever happens next, and sees every one of them to its end."""
 
-    def __init__(self, executor: Executor, queue: JobQueue, on_event: OnEvent, lost: Lost, admit: Admit) -> None:
-        super().__init__(executor, queue, on_event, lost, admit)
+    def __init__(
+        self,
+        limits: Limits,
+        jobs: Sequence[Job],
+        on_event: OnEvent,
+        lost: Lost,
+        admit: Admit,
+        *,
+        workers: int,
+        gpu: float,
+        environment: Mapping[str, str],
+        wanted: Callable[[], bool] | None = None,
+    ) -> None:
+        super().__init__(limits, jobs, on_event, lost, admit)
+        self._wanted = wanted
         self.stopped = 0
+        self._workers, self._gpu, self._environment = workers, gpu, environment
         self._waiting = False
         self._running: list[Running[Job]] = []
+        self._taken: dict[str, Mapping[str, str]] = {}
         self._woken, self._wake = server.pipe()
 
-    def run(self) -> None:
+    def supervise(self) -> None:
+        """Run all jobs; a signal that stopped them is delivered at the end."""
+        try:
+            with self.signals():
+                self._run()
+        finally:
+            if self.stopped:
+                signal.raise_signal(self.stopped)
+                raise KeyboardInterrupt
+
+    def _run(self) -> None:
         try:
             while self._fill():
                 self._turn()
@@ -159,6 +201,7 @@ class _Supervisor(_Runner):
                 running.kill()
             for running in self._running:
                 running.bury()
+                self._give(running.job)
             self._woken.close()
             self._wake.close()
 
@@ -184,26 +227,34 @@ class _Supervisor(_Runner):
             self._wake.send_bytes(b"")
 
     def _fill(self) -> bool:
-        while len(self._running) < self._executor.workers and not self.stopped:
-            job = self._next()
+        while len(self._running) < self._workers and not self.stopped:
+            job = self.next()
             if job is None:
                 break
             payload = self._pack(job)
             if payload is not None:
                 self._launch(job, payload)
-        return bool(self._running) or (self._jobs.again < math.inf and not self.stopped)
+        return bool(self._running) or (self.again < math.inf and not self.stopped)
 
     def _launch(self, job: Job, payload: bytes) -> None:
-        ex = self._executor
-        log = ex.log_folder / f"{job.key}.log"
-        environment = server.environment(ex.threads)
-        setting = Setting(ex.target, environment, ex.threads, ex.memory, server.forks(), str(log))
+        limits = self._limits
+        log = limits.log_folder / f"{job.key}.log"
+        taken = self._taken[job.key] = devices_here().take(self._gpu)
+        environment = {**server.environment(limits.threads), **self._environment, **taken}
+        setting = Setting(limits.target, environment, limits.threads, limits.memory, server.forks(), str(log))
         # The first start waits for the server to load its libraries, and then there is nothing to end gently.
         self._waiting = not self._running
-        running = launch(job, setting, payload, log, ex.timeout)
+        try:
+            running = launch(job, setting, payload, log, limits.timeout)
+        except BaseException:
+            self._give(job)
+            raise
         self._waiting = False
         self._running.append(running)
-        self._on_event(Event("started", job.key))
+        self.tell(Event("started", job.key))
+
+    def _give(self, job: Job) -> None:
+        devices_here().give(self._taken.pop(job.key), self._gpu)
 
     def _turn(self) -> None:
         """Wait for the next thing to happen and see to it."""
@@ -215,11 +266,15 @@ class _Supervisor(_Runner):
             if running.output:
                 happenings[running.output] = running.drain
         soonest = min((running.deadline for running in self._running), default=math.inf)
-        room = len(self._running) < self._executor.workers and not self.stopped
-        left = min(soonest, self._jobs.again if room else math.inf) - time.monotonic()
-        for happening in wait(list(happenings), max(0.0, min(left, 3600.0))):
+        room = len(self._running) < self._workers and not self.stopped
+        left = min(soonest, self.again if room else math.inf) - time.monotonic()
+        longest = 3600.0 if self._wanted is None else 0.5
+        for happening in wait(list(happenings), max(0.0, min(left, longest))):
             happenings[happening]()
+        unwanted = self._wanted is not None and not self._wanted()
         for running in self._running:
+            if unwanted:
+                running.stop("interrupted", "nobody waits for it any more")
             if self.stopped:
                 running.stop("interrupted", f"stopped by {signal.Signals(self.stopped).name}")
             if time.monotonic() < running.deadline:
@@ -227,14 +282,16 @@ class _Supervisor(_Runner):
             if running.ending or running.stopped:
                 running.kill()
             else:
-                running.stop("timeout", f"took longer than {self._executor.timeout:g} s")
+                running.stop("timeout", f"took longer than {self._limits.timeout:g} s")
 
     def _hear(self, running: Running[Job]) -> None:
         for step, steps in running.hear():
-            self._on_event(Event("progress", running.job.key, step, steps))
+            self.tell(Event("progress", running.job.key, step, steps))
 
     def _end(self, running: Running[Job]) -> None:
         self._hear(running)
         self._running.remove(running)
         seconds = time.monotonic() - running.started
-        self._ended(running.job, running.bury(), seconds)
+        ending = running.bury()
+        self._give(running.job)
+        self.ended(running.job, ending, seconds)

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -20,10 +21,12 @@ from typing import Any
 __all__ = ["PRELOAD", "environment", "forks", "pipe", "start", "warm"]
 
 # What most cells import. No plugin: one may touch CUDA when imported, which would spoil every fork.
-PRELOAD = (
+PRELOAD: tuple[str, ...] = (
     *("torch", "torch._dynamo", "pandas", "pyarrow.parquet", "sklearn.datasets", "safetensors.torch"),
     *("annotated_types", "pluggy", "pydantic.types", "ruamel.yaml", "vbench.execute.preloaded"),
 )
+
+_one_at_a_time = threading.Lock()
 
 
 def forks() -> bool:
@@ -57,7 +60,7 @@ def pipe() -> Any:
 
 
 def start(function: Callable[..., Any], args: tuple[Any, ...]) -> BaseProcess:
-    """Start a process that calls ``function(*args)``."""
+    """Start a process that calls ``function(*args)``; threads start theirs one after the other."""
     process: BaseProcess = _context().Process(target=function, args=args)
     for pause in (0.0, 0.1, 1.0):  # a server killed just now is not yet known to be dead
         try:
@@ -70,9 +73,10 @@ def start(function: Callable[..., Any], args: tuple[Any, ...]) -> BaseProcess:
 
 
 def _start(process: BaseProcess) -> None:
-    warm()
-    with _hidden_main():
-        process.start()
+    with _one_at_a_time:  # what is changed for the start belongs to the whole process
+        warm()
+        with _hidden_main():
+            process.start()
 
 
 def _context() -> Any:

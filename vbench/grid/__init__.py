@@ -12,6 +12,7 @@ from vbench.grid.parameters import parameter_of
 from vbench.grid.positions import GridError
 from vbench.grid.reading import read_grid
 from vbench.grid.settings import (
+    AIS,
     EXACT_TARGETS,
     Gradients,
     InferenceGap,
@@ -23,6 +24,7 @@ from vbench.grid.settings import (
 )
 
 __all__ = [
+    "AIS",
     "EXACT_TARGETS",
     "SCHEMA_VERSION",
     "Cell",

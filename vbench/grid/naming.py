@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vbench.catalogue import KINDS, Catalogue
+from vbench.catalogue import EVERY_KIND, Catalogue
 from vbench.grid.choices import Choice, parse_choice
 from vbench.grid.positions import GridError, nearest
 
@@ -41,9 +41,9 @@ def named_components(
     for text in names:
         prefix, _, rest = text.partition("[")
         kind, _, name = prefix.rpartition(":")
-        if kind and kind not in KINDS:
-            raise GridError([f"{where}: {text!r}: {kind!r} is no kind, expected one of {', '.join(KINDS)}"])
-        kinds = [k for k in KINDS if kind in ("", k) and catalogue.get(k, name)]
+        if kind and kind not in EVERY_KIND:
+            raise GridError([f"{where}: {text!r}: {kind!r} is no kind, expected one of {', '.join(EVERY_KIND)}"])
+        kinds = [k for k in EVERY_KIND if kind in ("", k) and catalogue.get(k, name)]
         if not kinds:
             known = [c.name for c in catalogue if kind in ("", c.kind)]
             raise GridError([f"{where}: nothing is called {text!r}{nearest(name, known)}"])

@@ -13,6 +13,7 @@ from vbench.catalogue import Catalogue, Parameter
 from vbench.grid.choices import parameter_of, read_choices
 from vbench.grid.positions import Node, Problems
 from vbench.grid.settings import (
+    AIS,
     EXACT_TARGETS,
     Gradients,
     InferenceGap,
@@ -43,6 +44,7 @@ def _parameters(model: type[Settings]) -> tuple[Parameter, ...]:
 _NESTED: Mapping[str, type[Settings]] = {
     "gradients": Gradients,
     "log_likelihood": LogLikelihood,
+    "ais": AIS,
     "inference_gap": InferenceGap,
 }
 _TARGET_DRAWS = 1000
@@ -97,9 +99,22 @@ def read_measure(
                 values |= _read_target(values, inner, catalogue, f"{path}.{name}", problems)
                 values |= _read_shared(values, inner, catalogue, f"{path}.{name}", problems, given.get("every"), common)
             if model is LogLikelihood:
+                values |= _read_rungs(values, inner, f"{path}.{name}", problems)
                 _check_method(values, inner, catalogue, f"{path}.{name}", problems)
             given[name] = model(**values)
     return Measure(**given)
+
+
+def _read_rungs(values: Mapping[str, Any], node: Node, path: str, problems: Problems) -> dict[str, Any]:
+    """Several k in one spelling: smallest first, none twice, and one alone no list."""
+    k = values.get("k")
+    if not isinstance(k, list):
+        return {}
+    rungs = tuple(sorted(set(k)))
+    if values.get("method", "iwae") != "iwae" or not rungs:
+        wrong = "no k is there" if not rungs else f"{values['method']} takes one k; several are importance sampling's"
+        problems.add(node.value["k"].place, f"{path}.k", wrong)
+    return {"k": rungs if len(rungs) > 1 else (*rungs, 1)[0]}
 
 
 def _check_method(values: dict[str, Any], node: Node, catalogue: Catalogue, path: str, problems: Problems) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 __all__ = [
+    "AIS",
     "EXACT_TARGETS",
     "Gradients",
     "InferenceGap",
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 EXACT_TARGETS = ("evidence", "bound")
+_STEADY = frozenset({"steps", "batch", "optimizer", "lr", "clip", "inner"})  # the same at a step, whatever follows
 _LATER = ("checkpoints", "target", "target_draws", "posterior", "binarization")
 
 
@@ -63,6 +65,14 @@ class Train(Settings):
     def looped(self) -> int:
         """How many steps, the first ones, have an inner loop before them."""
         return math.ceil(self.inner.until * self.steps) if self.inner else 0
+
+    def goes_on_from(self, shorter: Train) -> bool:
+        """Whether its first steps are all those of ``shorter``, bit for bit, as far as these settings go."""
+        same = shorter.model_copy(update={"steps": self.steps}) == self
+        # a field that came later may depend on the number of steps: only where it does nothing is that known
+        others = Train.model_fields.keys() - _STEADY
+        plain = all(getattr(self, name) == Train.model_fields[name].default for name in others)
+        return same and plain and 0 < shorter.steps < self.steps and shorter.looped == min(self.looped, shorter.steps)
 
     @property
     def updates(self) -> int:
@@ -127,11 +137,30 @@ class LogLikelihood(Settings):
 
     Attributes:
         method: importance sampling, or an estimator whose lower bound is the estimate, written out in full.
-        k: of either.
+        k: of either; of importance sampling there may be several, smallest first.
     """
 
     method: Annotated[str, "iwae, or an estimator whose bound of k samples is taken"] = "iwae"
-    k: Annotated[int, Ge(1), "samples per datum"] = 500
+    k: Annotated[int, Ge(1), "samples per datum"] | tuple[Annotated[int, Ge(1), "of each rung of a ladder"], ...] = 500
+
+
+class AIS(Settings):
+    """How log-likelihood is estimated by annealed importance sampling, and bracketed on simulated data.
+
+    Attributes:
+        data: None for all of them; validation data serve where there are no test data.
+        simulated: data that the model makes, on which there is a bound from above too; 0: none.
+    """
+
+    chains: Annotated[int, Ge(1), "chains per datum"] = 16
+    temperatures: Annotated[int, Ge(1), "steps from the initial distribution to the joint"] = 1000
+    leapfrog: Annotated[int, Ge(1), "leapfrog steps of each transition"] = 10
+    start: Annotated[Literal["prior", "encoder"], "what chains start from"] = "prior"
+    schedule: Annotated[Literal["sigmoid", "linear"], "of the temperatures"] = "sigmoid"
+    acceptance: Annotated[float, Gt(0), Lt(1), "that pilot chains tune the step size to"] = 0.65
+    pilot: Annotated[int, Ge(1), "temperatures of the pilot chains"] = 100
+    data: Annotated[int, Ge(1), "test data that are used at most"] | None = 100
+    simulated: Annotated[int, Ge(0), "simulated data"] = 100
 
 
 class InferenceGap(Settings):
@@ -157,11 +186,12 @@ class Measure(Settings):
     data: Annotated[int, Ge(1), "validation and test data that are used at most"] | None = None
     gradients: Gradients | None = None
     log_likelihood: LogLikelihood | None = None
+    ais: AIS | None = None
     inference_gap: InferenceGap | None = None
 
     @model_serializer(mode="wrap")
     def _told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in dump(self).items() if name != "inference_gap" or value}
+        return {name: value for name, value in dump(self).items() if name not in ("ais", "inference_gap") or value}
 
     def steps(self, last: int) -> tuple[int, ...]:
         """The steps after which something is measured, the last one among them.

@@ -56,7 +56,7 @@ class GradientDraws:
         parameters: trainable parameters of the model: encoder's, decoder's, prior's and any others.
         parts: each part that has any -> its range in a flat gradient. A parameter that two parts share counts
             once, in the first.
-        evaluations: decoder evaluations per datum and draw.
+        evaluations: decoder evaluations per datum and draw that the estimator declares; they bound what a lane holds.
         drawn: random numbers of draw 0, in the order of their drawing; known once rehearsed.
         method: ``vmap`` or ``loop``, known once rows were drawn.
 
@@ -168,7 +168,7 @@ class GradientDraws:
             return live(self.batch, Rng(key, self.batch.x.device))
 
         gradients = vmap(grad(objective), in_dims=(None, 0), randomness="error")(still, keys)
-        return torch.cat([g.flatten(1) for g in gradients.values()], 1)
+        return torch.cat([g.reshape(len(g), -1) for g in gradients.values()], 1)  # scalars among them
 
     def _now(self) -> float:
         if self.batch.x.is_cuda:

@@ -51,7 +51,8 @@ def gradient_measurements(
     * ``gradient_snr``, ``gradient_relative_variance``: of mean square and variance, each pooled over batches; the
       error of the first is the jackknife's over three batches or more.
     * ``work_normalized_variance``: noise x median seconds of one plain forward and backward pass, nats^2 s
-      (error: the variance's). Machine-free: ``function_evaluations``, the decoder's per datum and gradient.
+      (error: the variance's). Machine-free: ``function_evaluations``, the decoder's per datum and gradient,
+      those inside the encoder among them.
 
     And where there is a target t (:mod:`vbench.measure.bias`), over the same batches:
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vbench.measure.accumulate import VectorMoments
 from vbench.measure.draws import METHODS, GradientDraws
+from vbench.measure.evaluations import decoder_evaluations
 from vbench.measure.moments import DatumMoments, UnservedError, datum_moments
 from vbench.rng import Rng, derive
 from vbench.types import Batch, Estimator
@@ -38,7 +39,7 @@ class GradientMoments:
         mean: sample mean by parameter name, float64.
         size: how many scalars.
         draws: n; ``moments`` rounds up what was asked for to whole groups.
-        evaluations: decoder evaluations per datum and draw.
+        evaluations: decoder evaluations per datum and draw, counted; an encoder's own are among them.
         seconds: wall time of the whole measurement.
         seconds_per_gradient: median wall time of one plain forward and backward pass, whatever the method.
         method: the method used, ``moments``, ``vmap`` or ``loop``.
@@ -53,7 +54,7 @@ class GradientMoments:
     mean: Mapping[str, Tensor] = field(repr=False, compare=False)
     size: Mapping[str, int]
     draws: int
-    evaluations: int
+    evaluations: float
     seconds: float
     seconds_per_gradient: float
     method: str
@@ -134,7 +135,7 @@ def gradient_moments(
         mean=found.mean,
         size={part: where.stop - where.start for part, where in sizes.items()},
         draws=found.draws,
-        evaluations=source.evaluations,
+        evaluations=decoder_evaluations(model, estimator, batch, key),
         seconds=time.perf_counter() - start,
         seconds_per_gradient=source.seconds,
         method=used,

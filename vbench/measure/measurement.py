@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from vbench.records import Row
 from vbench.steps import sequences
 from vbench.types import Batch, Trait
 
@@ -25,6 +26,8 @@ class Measurement(NamedTuple):
         std_error: one standard error of ``value``; None where none is known.
         n: draws or data behind the value.
         unit: ``nats``, ``nats^2``, ``s``, ``bytes``, ...; ``1`` for a pure number.
+        values: of each datum ``[n]``, where they are worth keeping: what two models make of the same data compares
+            datum by datum.
     """
 
     metric: str
@@ -33,6 +36,11 @@ class Measurement(NamedTuple):
     std_error: float | None
     n: int | None
     unit: str
+    values: Tensor | None = None
+
+    def row(self, step: int, split: str) -> Row:
+        """What is recorded of it."""
+        return Row(step, split, *self[:6])
 
 
 MEASURES: Final[Mapping[str, frozenset[str]]] = {
@@ -49,11 +57,11 @@ MEASURES: Final[Mapping[str, frozenset[str]]] = {
 """Measure -> the traits that it needs; ``needs - offers`` is the reason it is skipped."""
 
 
-def mean_over_data(metric: str, part: str, values: Tensor, unit: str) -> Measurement:
+def mean_over_data(metric: str, part: str, values: Tensor, unit: str, *, keep: bool = False) -> Measurement:
     """The mean of values ``[n]``, one for each datum, with error sd / sqrt(n) (None for a single datum)."""
     n = len(values)
     error = float(values.std()) / math.sqrt(n) if n > 1 else None
-    return Measurement(metric, part, float(values.mean()), error, n, unit)
+    return Measurement(metric, part, float(values.mean()), error, n, unit, values if keep else None)
 
 
 def per_step(found: Iterable[Measurement], batches: Iterable[Batch]) -> list[Measurement]:
@@ -66,14 +74,21 @@ def per_step(found: Iterable[Measurement], batches: Iterable[Batch]) -> list[Mea
     mean = float(lengths.double().mean())
     return [
         m._replace(
-            metric=f"{m.metric}_per_step",
+            metric=_named_per_step(m.metric),
             value=m.value / mean,
             std_error=None if m.std_error is None else m.std_error / mean,
             unit="nats per step",
+            values=None,
         )
         for m in found
         if m.unit == "nats" and m.metric != "mutual_information"
     ]
+
+
+def _named_per_step(metric: str) -> str:
+    """``log_likelihood[k=10]`` becomes ``log_likelihood_per_step[k=10]``."""
+    name, bracket, rest = metric.partition("[")
+    return f"{name}_per_step{bracket}{rest}"
 
 
 def _lengths(batch: Batch) -> Tensor:

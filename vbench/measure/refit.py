@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from vbench.measure.evaluations import decoder_evaluations
 from vbench.measure.measurement import Measurement
 from vbench.model import Model, frozen
 from vbench.rng import Rng, derive
@@ -64,7 +65,7 @@ def refitted(
             return surrogate
 
         ascend(parameters, objective, old.refit_steps, old.refit_lr)
-    evaluations = old.refit_steps * getattr(estimator, "evaluations", estimator.k)
+    evaluations = old.refit_steps * decoder_evaluations(made, estimator, data[0], key)
     return made, [
         Measurement("refit_evaluations", "encoder", evaluations, None, n, "1"),
         Measurement("refit_seconds", "encoder", time.perf_counter() - start, None, n, "s"),

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Container, Iterator, MutableMapping, Sequence
 
 import torch
+from torch import Tensor
 
 from vbench.assemble import Built, build_choices, build_estimator
 from vbench.batches import Order, TrainingBatches, fixed_batches
-from vbench.grid import Cell, Gradients, LogLikelihood, Measure, parse_choice
+from vbench.grid import AIS, Cell, Gradients, LogLikelihood, Measure, parse_choice
 from vbench.listing import load_catalogue
+from vbench.measure.bracket import Annealing, annealed, annealed_likelihood, bracketed_likelihood, simulated
 from vbench.measure.diagnostics import DIAGNOSTICS, diagnose
+from vbench.measure.exact import exact_likelihood
 from vbench.measure.free import NoFreePosteriorError, free_model
 from vbench.measure.gaps import inference_gap
 from vbench.measure.gradient_metrics import gradient_measurements
 from vbench.measure.gradients import adapt
 from vbench.measure.likelihood import bound_likelihood, log_likelihood
-from vbench.measure.measurement import MEASURES, Measurement, per_step
+from vbench.measure.measurement import MEASURES, Measurement, mean_over_data, per_step
 from vbench.measure.refit import refitted
 from vbench.measure.truth import Truth, UnknownTargetError, bound_truth, evidence_truth, mean_truth
+from vbench.model import Model, frozen
 from vbench.records import Row
 from vbench.rng import derive
 from vbench.types import Batch, Estimator, Incompatible, Refittable, Trait
@@ -26,6 +31,7 @@ from vbench.types import Batch, Estimator, Incompatible, Refittable, Trait
 __all__ = ["evaluate", "measure_gradients", "missing"]
 
 _LAST_ONLY = frozenset({"active_units", "mutual_information"})  # dear, and of the trained model
+_BRACKET = "log_likelihood_upper"
 _BATCH = 500  # fixed: what is drawn for a datum must not depend on the memory at hand
 
 
@@ -41,7 +47,37 @@ def missing(built: Built, settings: Measure) -> dict[str, str]:
         _ruler(built, settings.log_likelihood)
     except Incompatible as error:
         without["log_likelihood"] = str(error)
-    return without
+    return without | _unannealed(built, settings.ais)
+
+
+def _unannealed(built: Built, settings: AIS | None) -> dict[str, str]:
+    """Why there is no annealing, or no data to bracket it on: told before training, by a try of the least of it."""
+    if settings is None:
+        return {}
+    needs = {Trait.latent("real")}
+    needs |= {Trait.DENSITY, Trait.NORMALIZED, Trait.AMORTIZED} if settings.start == "encoder" else set()
+    if lacking := needs - built.offers:
+        return {"ais": f"needs {' and '.join(sorted(lacking))}, which is not offered"}
+    model = frozen(built.model).eval()
+    device = next(itertools.chain(model.parameters(), model.buffers())).device
+    least = Annealing(1, 2, 1, settings.start, pilot=1)
+    try:
+        annealed(model, fixed_batches(built.data, "train", 1, 0, count=1, device=device), least, key=0)
+    except Exception as error:  # of parts that were not made for it, whatever it is
+        return {"ais": f"cannot lead chains with these parts: {_line(error)}"}
+    if not settings.simulated:
+        return {}
+    if getattr(built.data, "masks", None):
+        return {_BRACKET: "needs data that the model makes, and it makes no masks"}
+    try:
+        annealed(model, simulated(model, 1, 1, key=0, device=device), least, key=0)
+    except Exception as error:
+        return {_BRACKET: f"needs data that the model makes, and it makes none: {_line(error)}"}
+    return {}
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__} {' '.join(str(error).replace(';', ',').split())}"
 
 
 def _ruler(built: Built, settings: LogLikelihood | None) -> Estimator | None:
@@ -58,12 +94,28 @@ def _ruler(built: Built, settings: LogLikelihood | None) -> Estimator | None:
     return estimator
 
 
-def evaluate(built: Built, cell: Cell, step: int, *, last: bool, device: torch.device) -> list[Row]:
+def evaluate(
+    built: Built,
+    cell: Cell,
+    step: int,
+    *,
+    last: bool,
+    device: torch.device,
+    kept: MutableMapping[str, Tensor] | None = None,
+) -> list[Row]:
     """Held-out measures of the model: on validation data at every stop, and on test data at the last.
 
     Where the encoder has parameters of each datum's own, they are fitted to the data that are measured, first.
 
     All cells and seeds of a dataset are measured on the same bits with the same noise.
+
+    Args:
+        built: model, estimator and data.
+        cell: for its settings.
+        step: of the parameters.
+        last: whether it is the last step.
+        device: where.
+        kept: takes what is worth keeping of each datum: ``test log_likelihood`` ``[n]``.
     """
     without = missing(built, cell.measure)
     measures = {name for name in DIAGNOSTICS if name not in without and (last or name not in _LAST_ONLY)}
@@ -79,7 +131,7 @@ def evaluate(built: Built, cell: Cell, step: int, *, last: bool, device: torch.d
             continue
         model = built.model
         found: list[Measurement] = []
-        if isinstance(model.encoder, Refittable):
+        if _refits(model):
             model, found = refitted(model, built.estimator, batches(), key=key)
         found += diagnose(model, built.estimator, batches(), samples=settings.samples, key=key, measures=measures)
         if last and settings.log_likelihood and "log_likelihood" not in without:
@@ -88,13 +140,59 @@ def evaluate(built: Built, cell: Cell, step: int, *, last: bool, device: torch.d
                 found += log_likelihood(model, batches(), k=settings.log_likelihood.k, key=key)
             else:
                 found += bound_likelihood(model, ruler.to(device), batches(), key=key)
+            found += exact_likelihood(model, batches())
         if last and settings.inference_gap and "inference_gap" not in without:
             first = batches(limit=settings.inference_gap.data)
             found += inference_gap(model, first, **settings.inference_gap.model_dump(exclude={"data"}), key=key)
         if Trait.STEPS in built.offers:
             found += per_step(found, batches())
-        rows += [Row(step, split, *measurement) for measurement in found]
+        if last and settings.ais and "ais" not in without and split == _held_out(built):
+            found += _annealed(model, batches(limit=settings.ais.data), settings.ais, found, key)
+        if kept is not None:
+            kept.update({f"{split} {m.metric}": m.values for m in found if m.values is not None})
+        rows += [measurement.row(step, split) for measurement in found]
+    if last and settings.ais and settings.ais.simulated and not {"ais", _BRACKET} & without.keys():
+        rows += [m.row(step, "simulated") for m in _bracketed(built.model, settings, without, device)]
     return rows
+
+
+def _held_out(built: Built) -> str:
+    """The split that dear measures take: one is enough."""
+    return "test" if len(built.data.test) else "valid"
+
+
+def _how(settings: AIS) -> Annealing:
+    return Annealing(**settings.model_dump(include=set(Annealing._fields)))
+
+
+def _annealed(
+    model: Model, batches: Iterator[Batch], settings: AIS, found: Sequence[Measurement], key: int
+) -> list[Measurement]:
+    """Annealed log likelihood, and by how much the other falls short of it on the same data."""
+    measured = annealed_likelihood(model, batches, _how(settings), key=key)
+    other = next((m.values for m in found if m.metric == "log_likelihood"), None)
+    own = next(m.values for m in measured if m.metric == "log_likelihood_ais")
+    if other is not None and own is not None:
+        short = own - other[: len(own)]
+        measured.append(mean_over_data("log_likelihood_shortfall", "all", short, "nats"))
+    return measured
+
+
+def _bracketed(model: Model, settings: Measure, without: Container[str], device: torch.device) -> list[Measurement]:
+    """The two bounds on data that the model makes, and what else is known of these."""
+    ais: AIS = settings.ais  # type: ignore[assignment]
+    key = derive("evaluation", "simulated")
+    data = list(simulated(model, ais.simulated, _BATCH, key=key, device=device))
+    found = bracketed_likelihood(model, data, _how(ais), key=key)
+    batches = [each.batch for each in data]
+    ladder = settings.log_likelihood
+    if ladder and ladder.method == "iwae" and "log_likelihood" not in without and not _refits(model):
+        found += log_likelihood(model, batches, k=ladder.k, key=key)
+    return [*found, *exact_likelihood(model, batches)]
+
+
+def _refits(model: Model) -> bool:
+    return isinstance(model.encoder, Refittable)
 
 
 def measure_gradients(
@@ -147,7 +245,7 @@ def measure_gradients(
     except (UnknownTargetError, Incompatible) as reason:
         missed.add(f"gradient target {settings.target}: {reason}")
         measured = found(None)
-    return [Row(step, "train", *measurement) for measurement in measured]
+    return [measurement.row(step, "train") for measurement in measured]
 
 
 def _target(built: Built, cell: Cell, key: int, device: torch.device) -> Callable[[int, Batch], Truth] | None:

@@ -43,7 +43,9 @@ def states(space: Space, limit: int = LIMIT) -> Tensor:
 
 def log_evidence(model: Any, batch: Batch, limit: int = LIMIT) -> Tensor:
     """Log p(x) = log sum_z p(x, z), ``[B]``, nats."""
-    return _log_joint_and_density(model, batch, limit)[0].logsumexp(0)
+    model, batch = in_double(model, batch)
+    log_joint: Tensor = model.log_joint(batch, _spread(model, batch, limit))
+    return log_joint.logsumexp(0)
 
 
 def posterior(model: Any, batch: Batch, limit: int = LIMIT) -> Tensor:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vbench.catalogue import KINDS, Catalogue, Component, Kind
+from vbench.catalogue import EVERY_KIND, KINDS, Catalogue, Component, Kind
 
 __all__ = ["list_json", "plugins_json", "show", "show_list", "show_plugins"]
 
@@ -86,13 +86,13 @@ def show_plugins(catalogue: Catalogue) -> None:
 
 def show(catalogue: Catalogue, name: str) -> int:
     """Everything about one component, or about what a kind must provide; returns the exit code."""
-    if name in KINDS:
+    if name in EVERY_KIND:
         _show_kind(name)
         return 0
     kind, _, rest = name.rpartition(":")
     found = [c for c in catalogue if c.name == rest and kind in ("", c.kind)]
     if not found:
-        names = [c.name for c in catalogue] + list(KINDS)
+        names = [c.name for c in catalogue] + list(EVERY_KIND)
         near = difflib.get_close_matches(rest, names, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else " (vbench list shows the names)"
         print(f"vbench: nothing is called {name!r}{hint}", file=sys.stderr)
@@ -148,16 +148,16 @@ def _traits(component: Component) -> tuple[frozenset[str], frozenset[str]]:
 
 def _show_kind(kind: Kind) -> None:
     """The contract of one kind: its hook, what its factory may ask for, and the class to write."""
-    from vbench import hookspecs, types
+    from vbench import execute, hookspecs, types
     from vbench.registry import PROVIDED
 
     console = Console()
-    contract = getattr(types, kind.capitalize())
+    contract = getattr(types if kind in KINDS else execute, kind.capitalize())
     how = f"register it from the hook vbench_{kind}s() of a package with an entry point in group vbench"
     console.print(Text(f"{kind} (contract {hookspecs.CONTRACT}): {how}", style="bold"))
     console.print(Text(inspect.cleandoc(hookspecs.__doc__ or "")))
     given = ", ".join(sorted(PROVIDED[kind])) or "nothing"
     console.print(Text(f"\nOf the task, its factory may ask for: {given}.\n"))
     console.print(Text(inspect.getsource(contract)))
-    if kind != "dataset":
+    if kind not in ("dataset", "executor"):
         console.print(Text(inspect.getsource(types.Trait)))

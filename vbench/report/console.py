@@ -13,12 +13,13 @@ from rich.text import Text
 from vbench.execute.logs import plain
 from vbench.grid import Grid
 from vbench.planning import Plan, Planned
+from vbench.report.estimate import estimate, told
 from vbench.report.progress import RunProgress
 from vbench.report.summary import summarize, tables
 from vbench.study import Result
 from vbench.study import run as run_study
 
-__all__ = ["plan_json", "run", "show_plan"]
+__all__ = ["plan_json", "run", "show_plan", "watched"]
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "references": len(plan.references),
         "stale": [{**_identity(p), "reason": p.reason} for p in plan.cells if p.reason.startswith("stale")],
         "skipped": [{**_identity(p), "reason": p.reason} for p in plan.cells if p.action == "skip"],
+        "estimate": found._asdict() if (found := estimate(plan)) else None,
     }
 
 
@@ -40,14 +42,16 @@ def _identity(planned: Planned) -> dict[str, Any]:
     return {"cell": planned.key, **planned.cell.labels(), "seed": planned.cell.seed}
 
 
-def show_plan(plan: Plan) -> None:
-    """Counts, then one line per reason."""
-    console = Console()
+def show_plan(plan: Plan, console: Console | None = None, workers: int | None = None) -> None:
+    """Counts, then one line per reason, and how long it may take."""
+    console = console or Console()
     console.print(Text(_counts(plan)), soft_wrap=True)
-    for action, heading in (("skip", "skipped"), ("run", "to run again"), ("done", "kept")):
+    for action, heading in (("skip", "skipped"), ("run", "to run"), ("done", "kept")):
         reasons = Counter(p.reason for p in plan.cells if p.action == action and p.reason)
         for reason, count in reasons.items():
             console.print(Text(f"  {heading}: {count} x {reason}"), soft_wrap=True)
+    if text := told(estimate(plan, workers), plan):
+        console.print(Text(f"  {text}"), soft_wrap=True)
 
 
 def _counts(plan: Plan) -> str:
@@ -61,10 +65,22 @@ def _counts(plan: Plan) -> str:
 def run(grid: Grid, **settings: Any) -> int:
     """Run a grid with progress, end with the comparison table and where the records are; returns the exit code."""
     console = Console()
+    try:
+        result = watched(grid, console, **settings)
+    except KeyboardInterrupt:
+        console.print("stopped; what had finished is kept. The same command goes on from here.", style="bold")
+        return 130
+    _show_result(result, console)
+    return 1 if result.failed else 0
+
+
+def watched(grid: Grid, console: Console, **settings: Any) -> Result:
+    """Run a grid with progress."""
     progress: list[RunProgress] = []
+    workers = 1 if settings.get("exclusive") else settings.get("workers")
 
     def on_plan(plan: Plan) -> None:
-        show_plan(plan)
+        show_plan(plan, console, workers)
         if not plan.count("run"):
             console.print("nothing to compute: every cell that can run is done", style="bold")
             return
@@ -72,16 +88,10 @@ def run(grid: Grid, **settings: Any) -> int:
         shown = RunProgress(plan.count("run") + len(plan.references), names, console)
         progress.append(stack.enter_context(shown))
 
-    try:
-        with contextlib.ExitStack() as stack:
-            result = run_study(
-                grid, on_plan=on_plan, on_event=lambda event: progress[0](event) if progress else None, **settings
-            )
-    except KeyboardInterrupt:
-        console.print("stopped; what had finished is kept. The same command goes on from here.", style="bold")
-        return 130
-    _show_result(result, console)
-    return 1 if result.failed else 0
+    with contextlib.ExitStack() as stack:
+        return run_study(
+            grid, on_plan=on_plan, on_event=lambda event: progress[0](event) if progress else None, **settings
+        )
 
 
 def _short(planned: Planned) -> str:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from vbench.report import trust
 from vbench.report.evidence import Evidence, plain
 from vbench.report.figures import CHARTS, panels
 from vbench.report.figures.chart import Chart
 from vbench.report.numbers import MissingError, numbers
-from vbench.report.summary import AXES, HEADLINES, MODEL_AXES
+from vbench.report.summary import AXES, HEADLINES, MODEL_AXES, Headline
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -24,6 +25,7 @@ __all__ = [
     "Shown",
     "alt_text",
     "contents",
+    "doubted",
     "parameters",
     "printed",
     "reads",
@@ -54,6 +56,7 @@ _CELL_COLUMNS: Final = (
     ),
     *("started", "version", "plugins", "environment.device", "environment.cpu", "environment.torch", "code", "cell"),
 )
+_K_HAT: Final = Headline("k-hat above limit", "k_hat_share", "test", "encoder", 2)  # why a log p(x) is in doubt
 _NUMERIC: Final = ("seed", "seconds", "attempt")
 _WORDS: Final = {"panel": "model", "series": "estimator", "baseline": "baseline", "metric": "metric", "part": "part"}
 
@@ -159,7 +162,7 @@ def _summarise(found: Contents) -> None:
     """Headlines that compare across bounds: variances do not."""
     asked, looks = found.evidence.asked, panels.looks(found.evidence)
     columns = []
-    for headline in HEADLINES:
+    for headline in (*HEADLINES, _K_HAT):
         if headline.metric.startswith("gradient"):
             continue
         try:
@@ -216,6 +219,22 @@ def alt_text(shown: Shown, evidence: Evidence) -> str:
         f"{shown.chart.title}. {shown.chart.shows} Seeds finished of those asked for: {'; '.join(counts)}. "
         "Its numbers are in the table below."
     )
+
+
+def doubted(table: DataFrame, evidence: Evidence) -> str:
+    """Which log likelihoods of a figure are not to be trusted, and for what share of the data."""
+    cells = evidence.asked[evidence.asked["combination"].isin(table["combination"])]
+    where = table[["metric", "split"]].drop_duplicates().itertuples(index=False)
+    found: dict[str, float] = {}
+    for metric, split in where:
+        shares = trust.doubts(evidence.records, metric, split)
+        named = zip(cells["cell"], cells["series"], strict=True)
+        for name, share in ((name, shares[cell]) for cell, name in named if cell in shares):
+            found[f"{name} {metric}"] = max(share, found.get(f"{name} {metric}", 0.0))
+    if not found:
+        return ""
+    names = "; ".join(f"{name} ({share:.0%})" for name, share in sorted(found.items()))
+    return f"Not to be trusted, since Pareto k-hat is above its limit for so many of the data: {names}."
 
 
 def _counts(table: DataFrame, evidence: Evidence) -> list[str]:

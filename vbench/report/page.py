@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from vbench.report.contents import Contents, Shown, alt_text, parameters, printed, reads
+from vbench.report.contents import Contents, Shown, alt_text, doubted, parameters, printed, reads
 from vbench.report.evidence import Evidence
 from vbench.report.figures import panels
 from vbench.report.figures.style import look, save
@@ -85,7 +85,7 @@ def _section(shown: Shown, evidence: Evidence, wide: Figure, narrow: Figure) -> 
             "name": chart.name,
             "title": chart.title,
             "shows": chart.shows,
-            "reads": f"{parameters(shown.table, evidence)} {reads(shown.table)}",
+            "reads": " ".join([parameters(shown.table, evidence), reads(shown.table), doubted(shown.table, evidence)]),
         },
         **{"alt": alt_text(shown, evidence), "wide": _address(wide), "narrow": _address(narrow)},
         **{"rows": shown.rows, "columns": shown.columns},

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from vbench.report import trust
 from vbench.report.estimand import estimand
 from vbench.report.intervals import SEEDS_LEAST, effect_of, sign_flip, welch
 from vbench.report.metrics import OWN_TARGET, TO_TARGET, scale_of
@@ -67,7 +68,8 @@ def rows(
     table = _with_costs(mine, found[found["step"] == step], question, group)
     own = "measure.gradients.target" in group.cells and (group.cells["measure.gradients.target"] == OWN_TARGET).any()
     apart = own if question.metric in TO_TARGET else scale_of(question.metric).one_estimand
-    measured = [_measured(name, table, question, cells, busy) for name, cells in _estimators(group)]
+    doubts = trust.doubts(mine, question.metric, question.split)
+    measured = [_measured(name, table, question, cells, busy, doubts) for name, cells in _estimators(group)]
     base = next((m for m in measured if m.estimator == question.baseline), None)
     fixed = {
         **group.labels,
@@ -124,7 +126,9 @@ def _with_costs(mine: DataFrame, found: DataFrame, question: Question, group: Gr
     return table
 
 
-def _measured(name: str, table: DataFrame, question: Question, cells: DataFrame, busy: set[str]) -> _Measured:
+def _measured(
+    name: str, table: DataFrame, question: Question, cells: DataFrame, busy: set[str], doubts: Mapping[str, float]
+) -> _Measured:
     import pandas as pd
 
     seeds = table[table["cell"].isin(cells["cell"])].set_index("seed").sort_index()
@@ -157,6 +161,8 @@ def _measured(name: str, table: DataFrame, question: Question, cells: DataFrame,
     own = done["measure.gradients.at"] == "own" if "measure.gradients.at" in done else done["seed"] != done["seed"]
     if scale_of(question.metric).draws and own.any():
         one.remarks.append("measured where its own training went, not at shared parameters")
+    if doubted := trust.remark([doubts[cell] for cell in done["cell"] if cell in doubts]):
+        one.remarks.append(doubted)
     if "tuned" in cells:
         one.remarks.append(f"tuned: {cells['tuned'].iloc[0]}")
     if busy.intersection(done["cell"]):

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from vbench.report import trust
+
 if TYPE_CHECKING:
     from pandas import DataFrame
 
@@ -30,6 +32,7 @@ class Headline:
 HEADLINES: Final = (
     Headline("ELBO", "elbo", "test", "all", 2),
     Headline("log p(x)", "log_likelihood", "test", "all", 2),
+    Headline("AIS", "log_likelihood_ais", "test", "all", 2),
     Headline("enc var", "gradient_variance", "train", "encoder", None),
     Headline("dec var", "gradient_variance", "train", "decoder", None),
     Headline("data/s", "examples_per_second", "train", "all", None),
@@ -83,14 +86,14 @@ def summarize(records: DataFrame, cells: DataFrame) -> Summary:
     for _, group in asked.groupby(list(AXES), observed=True, sort=False):
         keys = group.loc[group["status"] == "done", "cell"]
         mine = records[records["cell"].isin(keys)]
-        figures = (_figure(_of(mine, headline), headline) for headline in shown)
+        figures = (_figure(_of(mine, headline), headline) + _doubt(mine, headline) for headline in shown)
         row = (*(str(group[axis].iloc[0]) for axis in names), *figures, f"{len(keys)}/{len(group)}")
         sections.setdefault(tuple(str(group[axis].iloc[0]) for axis in models), []).append(row)
     return Summary(
         common,
         (*names, *(h.title for h in shown), "ok"),
         tuple(Section(dict(zip(models, key, strict=True)), tuple(rows)) for key, rows in sections.items()),
-        tuple(_notes(asked, shown)),
+        tuple(_notes(asked, shown)) + tuple(_doubted(records, shown)),
     )
 
 
@@ -112,6 +115,18 @@ def _figure(chosen: DataFrame, headline: Headline) -> str:
     if headline.digits is None:
         return f"{mean:.3g}" if abs(mean) < 1000 else f"{mean:.0f}"
     return f"{mean:.{headline.digits}f}{_interval(values, mean, headline.digits)}"
+
+
+def _doubt(mine: DataFrame, headline: Headline) -> str:
+    return trust.MARK if trust.doubts(mine, headline.metric, headline.split) else ""
+
+
+def _doubted(records: DataFrame, shown: Sequence[Headline]) -> Iterator[str]:
+    """What the mark stands for, where it stands anywhere."""
+    for headline in shown:
+        found = trust.doubts(records, headline.metric, headline.split)
+        if found:
+            yield f"{headline.title}{trust.MARK}: {trust.remark([*found.values()])} (largest share)"
 
 
 def _interval(values: Sequence[float], mean: float, digits: int) -> str:

@@ -14,10 +14,12 @@ from rich.text import Text
 from vbench import claims, store
 from vbench.execute.logs import plain
 from vbench.grid import GridError, read_grid
+from vbench.kept import missing, superfluous
 from vbench.listing import load_catalogue
+from vbench.merging import merge as merge_studies
 from vbench.records import Outcome, Store
 
-__all__ = ["clean", "log", "status", "verify"]
+__all__ = ["clean", "log", "merge", "status", "verify"]
 
 _PAUSE = 2.0
 _FINAL = ("done", "diverged", "skipped")
@@ -61,7 +63,7 @@ def _status(study: Path) -> Text:
         state = "left behind by" if dead else "running now, by"
         lines.append(f"  {count} {state} process {pid} on {host}")
     failed = [o for o in cells.outcomes().values() if o.status not in _FINAL]
-    lines += [f"  {o.status}: {_name(o)}: {o.reason}" for o in failed[:10]]
+    lines += [f"  {o.status}: {o.name}: {o.reason}" for o in failed[:10]]
     if failed:
         more = f"{len(failed) - 10} more; " if len(failed) > 10 else ""
         lines.append(f"  {more}what one said: vbench log {study} {failed[0].key[:8]}")
@@ -80,18 +82,11 @@ def _planned(study: Path) -> str:
         return ""
 
 
-def _name(outcome: Outcome) -> str:
-    labels = [
-        outcome.labels.get(label, "") for label in ("dataset", "encoder", "decoder", "prior", "estimator", "train")
-    ]
-    return " ".join(filter(None, [*labels, f"seed={outcome.seed}"]))
-
-
 def log(study: Path, words: Sequence[str]) -> int:
     """What one cell printed and how it ended; without words, or where several cells have them, a list of these."""
     cells, references = _stores(study)
     everything = [(o, study / "logs") for store in (cells, references) for o in store.outcomes().values()]
-    chosen = [(o, logs) for o, logs in everything if all(_has(o, word) for word in words)]
+    chosen = [(o, logs) for o, logs in everything if all(o.has(word) for word in words)]
     if not words:
         chosen = [(o, logs) for o, logs in chosen if o.status not in _FINAL]
     if not chosen:
@@ -100,10 +95,10 @@ def log(study: Path, words: Sequence[str]) -> int:
         return 2 if words else 0
     if len(chosen) > 1 or not words:
         for outcome, _ in chosen:
-            print(plain(f"{outcome.key[:8]}  {outcome.status}: {_name(outcome)}: {outcome.reason}".rstrip(": ")))
+            print(plain(f"{outcome.key[:8]}  {outcome.status}: {outcome.name}: {outcome.reason}".rstrip(": ")))
         return 0
     outcome, logs = chosen[0]
-    print(plain(f"{outcome.status}: {_name(outcome)}"))
+    print(plain(f"{outcome.status}: {outcome.name}"))
     print(plain(f"key {outcome.key}, attempt {outcome.attempt}, started {outcome.started or 'at an unknown time'}"))
     if outcome.reason:
         print(plain(f"reason: {outcome.reason}"))
@@ -115,13 +110,6 @@ def log(study: Path, words: Sequence[str]) -> int:
     return 0
 
 
-def _has(outcome: Outcome, word: str) -> bool:
-    name, equals, value = word.partition("=")
-    if equals and name == "seed":
-        return value == str(outcome.seed)
-    return outcome.key.startswith(word) or word == outcome.status or word in _name(outcome)
-
-
 def verify(study: Path) -> int:
     """Read every file to the last bit, name those that are damaged and set them aside."""
     found, moved = 0, 0
@@ -131,7 +119,7 @@ def verify(study: Path) -> int:
             print(plain(f"{path}: {reason}"))
         found += len(damaged)
         moved += len(kept.set_aside())
-    for path in sorted((study / "references" / "checkpoints").glob("*/*.safetensors")):
+    for path in sorted([*study.glob("references/checkpoints/*/*.safetensors"), *study.glob("kept/*.safetensors")]):
         try:
             store.read(path)
         except store.StrangeError as damage:
@@ -141,6 +129,10 @@ def verify(study: Path) -> int:
             print(plain(f"{path}: {damage}"))
             store.set_aside(path, study / "damaged")
             found, moved = found + 1, moved + 1
+    lost = list(missing(study, Store(study).outcomes().values()))
+    for path in lost:
+        print(plain(f"{path}: missing; run its cell again with --keep"))
+    found += len(lost)
     whole = sum(1 for kept in _stores(study) for _ in kept.names())
     print(f"{study}: {whole} files of results, {found} damaged" + (f"; moved to {study / 'damaged'}" if moved else ""))
     if moved:
@@ -148,8 +140,19 @@ def verify(study: Path) -> int:
     return 1 if found else 0
 
 
+def merge(studies: Sequence[Path], into: Path) -> int:
+    """Make one results folder of several, and say what a user must know of it."""
+    done = merge_studies(studies, into, load_catalogue())
+    for path, reason in done.damaged:
+        print(plain(f"left out: {path}: {reason}"))
+    for remark in done.remarks:
+        print(plain(remark))
+    print(plain(f"{into}: {done.copied} attempts copied, {done.known} were there"))
+    return 1 if done.damaged else 0
+
+
 def clean(study: Path, *, dry_run: bool) -> int:
-    """Remove what is no result: leftovers of killed writers, points and logs of cells that are done, damaged files."""
+    """Remove what is no result: leftovers of killed writers, points and logs of done cells, weights of no result."""
     cells, references = _stores(study)
     size = count = 0
     for path in sorted({*_leftovers(study, cells, references)}):
@@ -171,6 +174,9 @@ def _leftovers(study: Path, cells: Store, references: Store) -> Iterator[Path]:
     yield from (path for path in (study / "damaged").glob("*") if path.is_file())
     yield from (path for path in (study / "references" / "damaged").glob("*") if path.is_file())
     working = {claim.key for claim in claims.listed(study) if not claim.owner.dead}
+    for path in superfluous(study, cells.outcomes().values()):
+        if path.name.split(".")[0] not in working:
+            yield path
     for kept in (cells, references):
         over = {key for key, outcome in kept.outcomes().items() if outcome.status in _FINAL} - working
         for key in over:

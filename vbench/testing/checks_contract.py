@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from vbench.measure.evaluations import watch_decoder
 from vbench.model import Model
 from vbench.rng import Rng
-from vbench.steps import StepDecoder
 from vbench.testing.bench import Bench
 from vbench.testing.replicates import call, gradient_function, keys
 from vbench.testing.verdict import Check, Outcome, Verdict
@@ -91,7 +91,7 @@ def _dtype(bench: Bench) -> Outcome:
     for dtype in (torch.float32, torch.float64):
         model, estimator, batch = bench.model().to(dtype), bench.estimator().to(dtype), bench.batch()
         seen: set[torch.dtype] = set()
-        _watch(model, lambda z, _, s=seen: s.add(z.dtype))  # type: ignore[misc]
+        watch_decoder(model, lambda z, _, s=seen: s.add(z.dtype))  # type: ignore[misc]
         made = estimate(model, estimator, batch._replace(x=batch.x.to(dtype)))
         for name, found in (("value", made.value.dtype), ("surrogate", made.surrogate.dtype)):
             if found != dtype:
@@ -101,25 +101,11 @@ def _dtype(bench: Bench) -> Outcome:
     return passed("float32, float64")
 
 
-def _watch(model: Model, see: Callable[[Tensor, float], Any]) -> None:
-    """Call ``see`` with every latent that the decoder is asked about, and with its share of a whole evaluation."""
-    if not isinstance(model.decoder, StepDecoder):
-        model.decoder.register_forward_pre_hook(lambda _, inputs: see(inputs[0], 1))
-        return
-    emit, steps = model.decoder.emit, model.encoder.z.shape[0]
-
-    def watched(z: Tensor, seen: Tensor, batch: Batch | None) -> Any:
-        see(z, 1 / steps)
-        return emit(z, seen, batch)
-
-    model.decoder.emit = watched  # type: ignore[method-assign]
-
-
 def _evaluations(bench: Bench) -> Outcome:
     """The declared number of decoder evaluations is made, no more and no fewer."""
     model, estimator, batch = bench.model(), bench.estimator(), bench.batch()
     seen: list[float] = []
-    _watch(model, lambda z, share: seen.append(z.shape[0] * z.shape[1] * share))
+    watch_decoder(model, lambda z, share: seen.append(z.shape[0] * z.shape[1] * share))
     estimate(model, estimator, batch)
     made, declared = sum(seen) / len(batch.x), getattr(estimator, "evaluations", estimator.k)
     if bench.k is not None and estimator.k != bench.k:

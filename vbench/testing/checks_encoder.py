@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
+from vbench.measure.evaluations import watch_decoder
 from vbench.model import Model
 from vbench.rng import Rng
-from vbench.testing.densities import DRAWS, Grid, features, follows, grid, in_chunks, mean_is, normalised, same
+from vbench.testing.densities import CHUNK, DRAWS, Grid, features, follows, grid, in_chunks, mean_is, normalised, same
 from vbench.testing.partners import batch_of, data_spaces, model_of, randomize, source_check, task, unrolls
 from vbench.testing.subject import Subject
 from vbench.testing.verdict import Check, Outcome, Verdict
@@ -18,7 +20,6 @@ from vbench.types import Batch, Encoder, Space, Trait
 
 __all__ = ["encoder_checks"]
 
-_CHUNK: Final = 1 << 12  # points at a time: a flow's nets keep a hundred numbers for each
 _ATTRIBUTES: Final = {
     Trait.DENSITY: ("log_prob",),
     Trait.LOGITS: ("logits",),
@@ -46,7 +47,7 @@ def encoder_checks(subject: Subject) -> Iterator[Check]:
             continue
         model, batch = model_of(x, encoder.z, encoder=encoder), batch_of(x)
         label = f"{encoder.z.support}-{encoder.z.size}"
-        names = [("shapes", _shapes), ("offers", _offers)]
+        names = [("shapes", _shapes), ("offers", _offers), ("evaluations", _evaluations)]
         if Trait.NORMALIZED in encoder.offers:
             names.append(("normalised", _normalised))
         if {Trait.DENSITY, Trait.NORMALIZED} & encoder.offers:
@@ -103,12 +104,28 @@ def _offers(model: Model, batch: Batch) -> Outcome:
     return Outcome(Verdict.PASS, ", ".join(sorted(model.encoder.offers)))
 
 
+def _evaluations(model: Model, batch: Batch) -> Outcome:
+    """What is asked of the decoder's net is asked through the decoder, where it is counted as a cost."""
+    watched = copy.deepcopy(model)
+    counted: list[int] = []
+    made: list[int] = []
+    watch_decoder(watched, lambda z, _: counted.append(z.shape[0] * z.shape[1]))
+    net: Any = watched.decoder.net
+    net.register_forward_pre_hook(lambda _, inputs: made.append(inputs[0].shape[0] * inputs[0].shape[1]))
+    watched.posterior(batch).draw(Rng(1), 2)
+    figure = f"makes {sum(made) / len(batch.x):g} decoder evaluations per datum for two draws"
+    if sum(made) == sum(counted):
+        return Outcome(Verdict.PASS, figure)
+    told = f"{figure}, {sum(counted) / len(batch.x):g} are counted"
+    return Outcome(Verdict.FAIL, f"{told}: call model.decoder or model.likelihood, not what is inside")
+
+
 def _masses(model: Model, batch: Batch) -> tuple[Grid, Tensor]:
     """Log masses ``[S, B]``, without their graph."""
     points = grid(model.encoder.z)
     posterior: Any = model.posterior(batch)
     with torch.no_grad():
-        log_q = in_chunks(points.points, lambda some: posterior.log_prob(_spread(some, batch)), _CHUNK)
+        log_q = in_chunks(points.points, lambda some: posterior.log_prob(_spread(some, batch)), CHUNK)
     return points, log_q + points.log_weight[:, None]
 
 
@@ -133,7 +150,8 @@ def _draws(model: Model, batch: Batch) -> Outcome:
 def _proper(model: Model, batch: Batch) -> Outcome:
     """E[w h(z)] = p(x) E_post[h(z)] for h = 1, z and z^2, of real latents within a window around the draws.
 
-    The window, a function of z alone, keeps w h bounded where q is narrower than the posterior.
+    The window, a function of z alone, keeps w h bounded where q is narrower than the posterior. A simplex is made real
+    by the log odds of each weight in what those before it have left.
     """
     points, z = grid(model.encoder.z), model.encoder.z
     with torch.no_grad():
@@ -149,12 +167,18 @@ def _proper(model: Model, batch: Batch) -> Outcome:
 
 
 def _moments(values: Tensor, pilot: Tensor, z: Space) -> Tensor:
-    """1, z and z^2 ``[S, B, F]``; of real latents in the pilot draws' units, and windowed."""
-    if z.support != "real":
+    """1, z and z^2 ``[S, B, F]``; of what is unbounded in the pilot draws' units, and windowed."""
+    if z.support not in ("real", "simplex"):
         return torch.cat([torch.ones_like(values.flatten(2)[..., :1]), features(values, z)], -1)
+    if z.support == "simplex":
+        values, pilot = map(_log_odds, (values, pilot))
     standard = ((values - pilot.mean(0)) / pilot.std(0)).flatten(2)
     window = (-standard.square().sum(-1, keepdim=True)).exp()
     return window * torch.cat([torch.ones_like(window), standard, standard.square()], -1)
+
+
+def _log_odds(weights: Tensor) -> Tensor:
+    return weights[..., :-1].log() - weights[..., 1:].flip(-1).cumsum(-1).flip(-1).log()
 
 
 def _pathwise(model: Model, batch: Batch) -> Outcome:
@@ -165,7 +189,7 @@ def _pathwise(model: Model, batch: Batch) -> Outcome:
     along = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
     rng, each = Rng(4), list[Tensor]()
     while sum(map(len, each)) < DRAWS:
-        slopes = _slopes(features(model.posterior(batch).draw(rng, _CHUNK).z, z).sum(1), parameters, along)  # [K, F]
+        slopes = _slopes(features(model.posterior(batch).draw(rng, CHUNK).z, z).sum(1), parameters, along)  # [K, F]
         if slopes is None:
             return Outcome(Verdict.FAIL, "no gradient flows through the draws")
         each.append(slopes)
@@ -177,7 +201,7 @@ def _pathwise(model: Model, batch: Batch) -> Outcome:
         slopes = _slopes(log_q, parameters, along)
         return torch.zeros_like(log_q).sum(1) if slopes is None else (log_q.detach().exp() * slopes).sum(1)
 
-    truth = in_chunks(points.points, terms, _CHUNK) * points.log_weight.exp()
+    truth = in_chunks(points.points, terms, CHUNK) * points.log_weight.exp()
     return mean_is(torch.cat(each), (truth[:, None] * features(points.points, z)).sum(0))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -9,11 +10,11 @@ import torch
 
 from vbench.model import Model
 from vbench.rng import Rng
-from vbench.testing.densities import DRAWS, Grid, follows, grid, normalised, same
+from vbench.testing.densities import CHUNK, DRAWS, Grid, follows, grid, in_chunks, normalised, same
 from vbench.testing.partners import batch_of, latents, model_of, randomize, source_check, unrolls
 from vbench.testing.subject import Subject
 from vbench.testing.verdict import Check, Outcome, Verdict
-from vbench.types import Batch, Space
+from vbench.types import Batch, Space, Trait
 
 __all__ = ["prior_checks"]
 
@@ -34,6 +35,7 @@ def prior_checks(subject: Subject) -> Iterator[Check]:
             ("normalised", _normalised),
             ("draws", _draws),
             ("learns", _learns),
+            ("amortized", _amortized),
         ):
             yield Check(f"{name}[{label}]", lambda q=question, m=model, z=z, g=given: q(m, z, g))  # type: ignore[misc]
 
@@ -58,10 +60,23 @@ def _shapes(model: Model, z: Space, given: Batch | None) -> Outcome:
     return same(cast(torch.Tensor, draw.log_q), known.log_prob(draw.z), "log_q and log_prob of a draw")
 
 
+def _amortized(model: Model, z: Space, given: Batch | None) -> Outcome:
+    """A prior that shows the encoder data of its own (pseudo-inputs) needs one that takes any data."""
+    watched, asked = copy.deepcopy(model), list[str]()
+    for part in watched.encoder.modules():  # a net inside it tells as much as the whole
+        part.register_forward_pre_hook(lambda part, _: asked.append(type(part).__name__))
+    density = watched.prior_density(given)
+    density.log_prob(density.draw(Rng(1), 2).z)
+    if asked and Trait.AMORTIZED not in model.prior.needs:
+        return Outcome(Verdict.FAIL, f"runs the encoder ({asked[0]}), and does not need {Trait.AMORTIZED}")
+    return Outcome(Verdict.PASS, "runs the encoder, and says so" if asked else "leaves the encoder alone")
+
+
 def _masses(model: Model, z: Space, given: Batch | None) -> tuple[Grid, torch.Tensor]:
     points = grid(z)
     with torch.no_grad():
-        log_p = model.prior_density(given).log_prob(points.points[:, None])
+        density = model.prior_density(given)
+        log_p = in_chunks(points.points[:, None], density.log_prob, CHUNK)
     return points, log_p + points.log_weight[:, None]
 
 

@@ -10,17 +10,22 @@ import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from vbench.oracles.enumeration import states
 from vbench.testing.procedure import ALPHA, Accumulator, examine
 from vbench.testing.verdict import Outcome, Verdict
 from vbench.types import Space
 
-__all__ = ["DRAWS", "Grid", "features", "follows", "grid", "mean_is", "normalised"]
+__all__ = ["CHUNK", "DRAWS", "Grid", "features", "follows", "grid", "in_chunks", "mean_is", "normalised", "same"]
 
+CHUNK: Final = 1 << 12  # points at a time: a flow's nets keep a hundred numbers for each, a mixture's parts a thousand
 DRAWS: Final = 20_000
 _LINE: Final = 20_001
 _SIDE: Final = 251
+_ODDS: Final = 300  # log odds beyond which a product of two weights is nothing in float64
+# one variable is free, and the first tells where: Kolmogorov and Smirnov's test
+_ONE_FREE: Final = (("real", (1,)), ("simplex", (2,)), ("sphere", (2,)))
 
 
 class Grid(NamedTuple):
@@ -28,11 +33,16 @@ class Grid(NamedTuple):
 
     points: Tensor
     log_weight: Tensor
-    log_steps: Tensor  # the same by variable, [S, *event]
+    log_steps: (
+        Tensor  # the same by variable, [S, *event]; what stands for all of them together, where they are not free
+    )
 
 
 def grid(space: Space) -> Grid:
     """Every state of a discrete event; the midpoint rule in ``z = 2 tan u`` for one or two real ones.
+
+    On a simplex that rule is for the log odds of each weight in what those before it have left. A circle is cut by the
+    angle, a sphere by longitude, and by Gauss's rule in height.
 
     Raises:
         ValueError: more than two real variables, or too many states.
@@ -42,14 +52,55 @@ def grid(space: Space) -> Grid:
         return Grid(points, torch.zeros(len(points), dtype=torch.float64), torch.zeros_like(points))
     if space.support == "unit":
         raise ValueError("no rule for data between zero and one")
+    if space.support in ("simplex", "sphere"):
+        rule = _simplex if space.support == "simplex" else _sphere
+        points, log_weight = rule(space)
+        return Grid(points, log_weight, log_weight[:, None].expand_as(points))
     if space.size > 2:
         raise ValueError(f"no rule for {space.size} real variables")
-    count = _LINE if space.size == 1 else _SIDE
-    u = (torch.arange(count, dtype=torch.float64) + 0.5) / count * math.pi - math.pi / 2
-    z, log_step = 2 * u.tan(), (2 * math.pi / count / u.cos().square()).log()
+    z, log_step = _line(_LINE if space.size == 1 else _SIDE)
     points = torch.cartesian_prod(*[z] * space.size).reshape(-1, *space.shape)
     steps = torch.cartesian_prod(*[log_step] * space.size).reshape(points.shape)
     return Grid(points, steps.flatten(1).sum(1), steps)
+
+
+def _line(count: int) -> tuple[Tensor, Tensor]:
+    """Midpoints of the whole line, and the log of the length of each."""
+    u = (torch.arange(count, dtype=torch.float64) + 0.5) / count * math.pi - math.pi / 2
+    return 2 * u.tan(), (2 * math.pi / count / u.cos().square()).log()
+
+
+def _simplex(space: Space) -> tuple[Tensor, Tensor]:
+    """Two or three weights, by the odds of the first, and of the second in what is left."""
+    if space.shape not in ((2,), (3,)):
+        raise ValueError(f"no rule for the simplex of {list(space.shape)}")
+    odds, log_step = _line(_LINE if space.shape == (2,) else _SIDE)
+    inside = odds.abs() < _ODDS
+    odds, log_step = odds[inside], log_step[inside]
+    log_v, log_rest = logsigmoid(odds), logsigmoid(-odds)
+    log_step = log_step + log_v + log_rest  # dv = v (1 - v) d odds
+    if space.shape == (2,):
+        return torch.stack([log_v, log_rest], -1).exp(), log_step
+    i, j = torch.meshgrid(*[torch.arange(len(odds))] * 2, indexing="ij")
+    i, j = i.flatten(), j.flatten()
+    points = torch.stack([log_v[i], log_rest[i] + log_v[j], log_rest[i] + log_rest[j]], -1).exp()
+    return points, log_step[i] + log_step[j] + log_rest[i]
+
+
+def _sphere(space: Space) -> tuple[Tensor, Tensor]:
+    """The circle or the sphere."""
+    if space.shape not in ((2,), (3,)):
+        raise ValueError(f"no rule for the sphere of {list(space.shape)}")
+    count = _LINE if space.shape == (2,) else _SIDE
+    angle = (torch.arange(count, dtype=torch.float64) + 0.5) / count * 2 * math.pi
+    around = torch.stack([angle.cos(), angle.sin()], -1)
+    length = math.log(2 * math.pi / count)
+    if space.shape == (2,):
+        return around, angle.new_full((count,), length)
+    heights, weights = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(_SIDE))
+    i, j = (n.flatten() for n in torch.meshgrid(torch.arange(_SIDE), torch.arange(count), indexing="ij"))
+    radius = (1 - heights.square()).sqrt()
+    return torch.cat([radius[i, None] * around[j], heights[i, None]], -1), weights[i].log() + length
 
 
 def normalised(log_mass: Tensor) -> Outcome:
@@ -80,10 +131,11 @@ def mean_is(samples: Tensor, truth: Tensor, unit: float | None = None) -> Outcom
 def follows(drawn: Tensor, log_mass: Tensor, points: Grid, space: Space) -> Outcome:
     """Whether draws ``[n, *event]`` follow the density whose log masses at the grid are ``[S]``."""
     mass = log_mass.exp()
-    if space.support == "real" and space.size == 1:
-        line = points.points.flatten()
-        below = mass.cumsum(0) - mass / 2
-        p = float(stats.kstest(np.interp(drawn.flatten().numpy(), line.numpy(), below.numpy()), "uniform").pvalue)
+    if (space.support, space.shape) in _ONE_FREE:
+        line, order = points.points.reshape(len(mass), -1)[:, 0].sort()
+        below = mass[order].cumsum(0) - mass[order] / 2
+        first = drawn.reshape(len(drawn), -1)[:, 0]
+        p = float(stats.kstest(np.interp(first.numpy(), line.numpy(), below.numpy()), "uniform").pvalue)
         if p < ALPHA:
             return Outcome(Verdict.FAIL, f"Kolmogorov-Smirnov p {p:.1e}, n {len(drawn)}")
     truth = (mass[:, None] * features(points.points, space)).sum(0)

@@ -14,6 +14,7 @@ from vbench.testing.checks_dataset import dataset_checks
 from vbench.testing.checks_decoder import decoder_checks
 from vbench.testing.checks_encoder import encoder_checks
 from vbench.testing.checks_exact import exact_checks
+from vbench.testing.checks_executor import executor_checks
 from vbench.testing.checks_outcomes import outcome_checks
 from vbench.testing.checks_prior import prior_checks
 from vbench.testing.subject import Subject, subject
@@ -33,7 +34,7 @@ def check(
     """Judge one component.
 
     Args:
-        kind: ``estimator``, ``encoder``, ``decoder``, ``prior`` or ``dataset``.
+        kind: ``estimator``, ``encoder``, ``decoder``, ``prior``, ``dataset`` or ``executor``.
         what: its registered name (``"vimco"``, ``"vimco[k=3]"``), or any factory.
         cases: more models to judge an estimator on, besides the shipped ones.
         seed: of the replicates; a fixed seed always gives the same verdict.
@@ -65,7 +66,13 @@ def checks_of(judged: Subject, cases: tuple[Case, ...] = (), seed: int = 0) -> I
     if judged.kind == "estimator":
         yield from _estimator_checks(judged, (*CASES, *cases), seed)
         return
-    suites = {"dataset": dataset_checks, "encoder": encoder_checks, "decoder": decoder_checks, "prior": prior_checks}
+    suites = {
+        "dataset": dataset_checks,
+        "encoder": encoder_checks,
+        "decoder": decoder_checks,
+        "prior": prior_checks,
+        "executor": executor_checks,
+    }
     try:
         yield from suites[judged.kind](judged)
     except Exception as error:

@@ -105,6 +105,8 @@ class FactorizedPrior(Prior):
 class PseudoPrior(Prior):
     """The posterior at a learned pseudo-input, a VampPrior of one component: the encoder has a direct part in log p."""
 
+    needs = frozenset({Trait.POSTERIOR})
+
     def __init__(self, x: Space) -> None:
         super().__init__()
         self.input = nn.Parameter(torch.zeros(1, x.size))

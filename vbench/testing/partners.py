@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -9,15 +11,17 @@ from torch import Tensor
 
 from vbench.families import Bernoulli, DiagonalNormal
 from vbench.model import Model
+from vbench.rng import Rng
 from vbench.testing.chains import ChainDecoder, ChainEncoder, ChainPrior
 from vbench.testing.models import AffineDecoder, AffineEncoder, FactorizedPrior
 from vbench.testing.subject import Subject
 from vbench.testing.verdict import Check, Outcome, Verdict
-from vbench.types import Batch, Space, Trait
+from vbench.types import Batch, Draw, Prior, Space, Trait
 
 __all__ = ["LATENTS", "data_spaces", "latents", "model_of", "randomize", "source_check", "task", "unrolls"]
 
 LATENTS: Final = (Space((1,)), Space((2,)), Space((3,), "binary"), Space((2, 3), "categorical"))
+SURFACES: Final = tuple(Space((n,), support) for support in ("simplex", "sphere") for n in (2, 3))
 SEQUENCES: Final = (Space((2, 1)),)  # latents [T, D]
 
 
@@ -60,8 +64,44 @@ def model_of(x: Space, z: Space, encoder: Any = None, decoder: Any = None, prior
     return Model(
         encoder or randomize(_FlatEncoder(flat, z)),
         decoder or randomize(_FlatDecoder(flat, z, x.shape), 0.5),
-        prior or randomize(FactorizedPrior(z)),
+        prior or randomize(Uniform(z) if z.support in ("simplex", "sphere") else FactorizedPrior(z)),
     ).double()
+
+
+class Uniform(Prior):
+    """Even over a simplex or a sphere."""
+
+    offers = frozenset({Trait.FACTORIZED_PRIOR})
+
+    def __init__(self, z: Space) -> None:
+        super().__init__()
+        self.support = z.support
+        self.register_buffer("origin", torch.zeros(1, *z.shape))
+
+    def forward(self, batch: Batch | None, model: Any) -> Any:
+        """p(z)."""
+        return _Even(self.origin, self.support == "sphere")  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class _Even:
+    like: Tensor
+    sphere: bool
+
+    def draw(self, rng: Rng, k: int) -> Draw:
+        shape = (k, *self.like.shape)
+        raw = (
+            rng.normal(*shape, dtype=self.like.dtype)
+            if self.sphere
+            else -rng.uniform(*shape, dtype=self.like.dtype).log()
+        )
+        z = raw / raw.norm(p=2 if self.sphere else 1, dim=-1, keepdim=True)
+        return Draw(z, self.log_prob(z))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        n = z.shape[-1]
+        area = math.log(2) + n / 2 * math.log(math.pi) - math.lgamma(n / 2)
+        return torch.zeros_like(z[..., 0]) - (area if self.sphere else -math.lgamma(n))
 
 
 class _FlatEncoder(AffineEncoder):
@@ -94,7 +134,7 @@ def latents(subject: Subject, x: Space) -> list[tuple[Space, Any]]:
     """
     found: list[tuple[Space, Any]] = []
     error: Exception | None = None
-    for z in LATENTS + SEQUENCES:
+    for z in LATENTS + SURFACES + SEQUENCES:
         if z in SEQUENCES and not unrolls(subject):
             continue
         try:
@@ -103,7 +143,7 @@ def latents(subject: Subject, x: Space) -> list[tuple[Space, Any]]:
             error = raised
             continue
         asked = {trait for trait in part.needs if trait.endswith("-latent")}
-        if asked <= {Trait.latent(z.support)}:
+        if asked <= {Trait.latent(z.support)} and (asked or z not in SURFACES):
             found.append((z, part))
     if not found and error is not None:
         raise error

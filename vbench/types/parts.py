@@ -133,7 +133,7 @@ class Estimator(nn.Module):
 
     @property
     def evaluations(self) -> int:
-        """Decoder evaluations per datum and step."""
+        """Its own decoder evaluations per datum and step; what an encoder asks on top is counted, not declared."""
         return self.k
 
     def forward(self, model: Any, batch: Batch, rng: Rng) -> Estimate:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 __all__ = ["Batch", "Draw", "Estimate", "Incompatible", "Space", "Support", "Trait"]
 
-Support = Literal["real", "binary", "categorical", "unit"]
+Support = Literal["real", "binary", "categorical", "unit", "simplex", "sphere"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,9 @@ class Space:
 
     Attributes:
         shape: event shape without K and B. A categorical latent is one-hot: ``(D, C)`` is D variables of C classes.
-        support: ``real``, ``binary`` {0, 1}, ``categorical`` (one-hot in the last dimension) or ``unit`` [0, 1].
+        support: ``real``, ``binary`` {0, 1}, ``categorical`` (one-hot in the last dimension), ``unit`` [0, 1],
+            ``simplex`` (weights that sum to one; densities are by the volume of all of them but the last) or ``sphere``
+            (vectors of length one; densities are by the sphere's own area).
         layers: how a stacked latent of a hierarchy is cut along its first dimension; empty when it is not.
     """
 
@@ -57,6 +59,7 @@ class Trait:
     STEP_LIKELIHOOD: Final = "step-likelihood"  # the decoder emits step by step
     KL: Final = "kl"  # the posterior knows kl(prior) -> [B] for a prior of its own family
     FACTORIZED_PRIOR: Final = "factorized-prior"  # the prior is one factorised density: closed-form KL
+    INDEPENDENT_PRIOR: Final = "independent-prior"  # the prior asks no posterior; the host adds it to such priors
     PROPER_WEIGHT: Final = "proper-weight"  # draws come with log_q that makes p(x, z) / q a proper weight
     IMAGE: Final = "image"  # data are [height, width]
 

@@ -9,7 +9,6 @@ from torch.func import vmap
 from vbench_hmc import chain as chain_module
 from vbench_hmc import hmc as hmc_module
 from vbench_hmc import l2hmc_kernel as l2hmc_module
-from vbench_hmc.dynamics import field
 from vbench_hmc.hmc import HMC
 from vbench_hmc.hmc_dlgm import HMCDLGM
 from vbench_hmc.kernels import Move
@@ -17,6 +16,7 @@ from vbench_hmc.l2hmc import L2HMC
 from vbench_hmc.l2hmc_kernel import L2HMCKernel
 
 from vbench import Rng, frozen
+from vbench.dynamics import field
 from vbench.oracles import quadrature
 from vbench.testing import models
 from vbench.testing.models import expanded

@@ -8,6 +8,7 @@ from vbench_hmc.hvi import HVI
 from vbench_hmc.langevin import Langevin
 
 from vbench import ELBO, IWAE, Batch, Incompatible, Pathwise, Renyi, Rng, Trait, build, frozen, gradient_moments
+from vbench.measure.evaluations import decoder_evaluations
 from vbench.testing import models
 
 BATCH = models.batch()
@@ -125,3 +126,18 @@ def test_gradient_variance_is_measured(name):
 def test_a_step_beyond_its_limit_is_refused():
     with pytest.raises(ValueError, match=r"step must be below max_step, not 0\.6 and 0\.5"):
         HVAE(models.X, step=0.6)
+
+
+@pytest.mark.parametrize(
+    ("factory", "given", "asked"),
+    [
+        (HVI, {"updates": 2, "leapfrog": 3}, 7),
+        (HVAE, {"leapfrog": 3}, 4),
+        (Langevin, {"steps": 3}, 4),
+        (Langevin, {"steps": 3, "annealed": True}, 6),
+    ],
+    ids=["hvi", "hvae", "langevin", "annealed"],
+)
+def test_evaluations_inside_a_draw_are_counted(around, factory, given, asked):
+    model, batch = around(factory, **given), models.batch()
+    assert decoder_evaluations(model, Pathwise(IWAE(), 2), batch) == 2 + 2 * asked

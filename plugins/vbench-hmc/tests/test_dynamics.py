@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from vbench_hmc.dynamics import field, leapfrog
 from vbench_hmc.hvae import HVAE
 from vbench_hmc.hvi import HVI
 from vbench_hmc.l2hmc_kernel import L2HMCKernel
 from vbench_hmc.langevin import Langevin
 
 from vbench import Rng
+from vbench.dynamics import field, leapfrog
 from vbench.testing import models
 
 BATCH = models.batch()

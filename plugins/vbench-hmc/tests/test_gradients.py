@@ -6,13 +6,13 @@ from torch.distributions import Normal
 from vbench_hmc import hvae as hvae_module
 from vbench_hmc import hvi as hvi_module
 from vbench_hmc import langevin as langevin_module
-from vbench_hmc.dynamics import Point, field
 from vbench_hmc.hvae import HVAE
 from vbench_hmc.hvi import HVI
 from vbench_hmc.langevin import Langevin
 from vbench_hmc.reverse import ReverseModel
 
 from vbench import ELBO, Pathwise, Rng
+from vbench.dynamics import Point, field
 from vbench.testing import models
 
 BATCH = models.batch()

@@ -3,13 +3,13 @@
 import pytest
 import torch
 from vbench_hmc import hvi as hvi_module
-from vbench_hmc.dynamics import Point
 from vbench_hmc.hvae import HVAE
 from vbench_hmc.hvi import HVI
 from vbench_hmc.langevin import Langevin
 from vbench_hmc.reverse import ReverseModel
 
 from vbench import Draw
+from vbench.dynamics import Point
 from vbench.testing import models
 
 BATCH = models.batch()

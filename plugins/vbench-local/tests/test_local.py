@@ -14,10 +14,11 @@ from vbench_local.weight_normalized import WeightNormalizedEncoder
 
 from tests import toys
 from tests.gradients import gradient_function, keys
-from vbench import Batch, GaussianEncoder, Model, Rng, build, frozen
+from vbench import Batch, GaussianEncoder, Model, Rng, build, frozen, load, run
 from vbench.estimators.reparam import reparam
 from vbench.estimators.stl import stl
 from vbench.grid import InferenceGap, LogLikelihood, Measure
+from vbench.measure.evaluations import decoder_evaluations
 from vbench.measure.refit import ascend
 from vbench.measure.schedule import evaluate
 from vbench.oracles import conjugate
@@ -267,3 +268,29 @@ def test_a_small_length_makes_a_smooth_net():
     plain = toys.randomize(GaussianEncoder(toys.X, 2, (3,)), 4, 20.0)
     steep = [plain(Batch(v, torch.arange(200)), None).loc for v in (x, y)]
     assert ((steep[0] - steep[1]).norm(dim=1) / (x - y).norm(dim=1)).max() > 1.5**2 * math.sqrt(12)
+
+
+@pytest.mark.parametrize(("estimator", "posteriors"), [(reparam(k=2), 1), (stl(k=2), 2)], ids=["reparam", "stl"])
+def test_refinement_is_counted_each_time_it_is_done(estimator, posteriors):
+    model, batch = bernoulli(SemiAmortizedEncoder(toys.X, 2, (3,), steps=3, samples=4))
+    assert decoder_evaluations(model, estimator, batch) == 2 + posteriors * 3 * 4
+
+
+def test_the_cost_of_refinement_stands_in_the_records(tmp_path):
+    grid = {
+        "name": "cost",
+        "datasets": ["digits"],
+        "encoders": ["gaussian[latent=2,hidden=[4]]", "semi-amortized[latent=2,hidden=[4]]"],
+        "decoders": ["bernoulli[hidden=[4]]"],
+        "priors": ["standard-normal"],
+        "estimators": ["reparam"],
+        "train": {"steps": 2, "batch": 10},
+        "measure": {"data": 10, "samples": 1, "gradients": {"draws": 2, "batches": 1}},
+    }
+    run(grid, results=tmp_path, workers=0)
+    cells = load(tmp_path / "cost", "cells").set_index("encoder.name")
+    asked = 1 + 4 * 2  # its own sample, and two at each of four steps
+    assert cells["evaluations_per_step"].to_dict() == {"gaussian": 1, "semi-amortized": asked}
+    assert cells["evaluations"].to_dict() == {"gaussian": 2 * 10, "semi-amortized": 2 * 10 * asked}
+    records = load(tmp_path / "cost").query("metric == 'function_evaluations'")
+    assert sorted(records["value"]) == [1, asked]

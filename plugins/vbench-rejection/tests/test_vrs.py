@@ -14,6 +14,7 @@ from vbench_rejection.vrs import VRS, Accepted
 from tests import toys
 from tests.gradients import judge, keys
 from vbench import ELBO, Batch, DiagonalNormal, Draw, Estimate, LeaveOneOut, Model, Rng, Score, frozen, gradient_moments
+from vbench.measure.evaluations import decoder_evaluations
 from vbench.oracles.enumeration import states
 from vbench.testing import models
 from vbench.testing.replicates import by_part, gradient_function, row_gradients
@@ -320,3 +321,19 @@ def test_serves_real_and_binary_data_of_any_shape():
     for base in ("gaussian", "bernoulli"):
         encoder = VRS(toys.X, base, 2, ())
         assert (encoder.z.support, encoder.z.shape) == ({"gaussian": "real", "bernoulli": "binary"}[base], (2,))
+
+
+def test_proposals_are_counted():
+    """Of K draws: proposals until the last is accepted, M each for the normaliser, then log joint and density."""
+    score, k = Score(ELBO(), 2, LeaveOneOut()), 2
+    sure = line(threshold=1e3, proposals=5)
+    assert decoder_evaluations(*_of(sure, score)) == k * (1 + 5 + 2)
+    piloted = line(quantile=1 - 1e-9, proposals=5, pilots=7)
+    assert decoder_evaluations(*_of(piloted, score)) >= 7 + k * (1 + 5 + 2)
+    rare = line(threshold=1.0, proposals=5)
+    assert decoder_evaluations(*_of(rare, score)) > 2 * k * (1 + 5 + 2)
+
+
+def _of(made, estimator):
+    model, batch = made
+    return model, estimator, batch

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vbench import ELBO, Batch, Estimate, Estimator, Model, Rng, Trait, frozen
-from vbench_hmc.dynamics import field
+from vbench.dynamics import field
 from vbench_hmc.kernels import Kernel
 
 __all__ = ["ChainEstimator"]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from vbench import Rng
-from vbench_hmc.dynamics import Field, Point, leapfrog
-from vbench_hmc.kernels import Kernel, Move, Proposal, chosen, log_normal
+from vbench.dynamics import Field, Point, leapfrog, log_normal
+from vbench_hmc.kernels import Kernel, Move, Proposal, chosen
 
 __all__ = ["HMC"]
 

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from vbench import Activation, Batch, DiagonalNormal, Draw, Encoder, GaussianEncoder, Rng, Space, Trait
-from vbench_hmc.dynamics import field, leapfrog
+from vbench.dynamics import field, leapfrog
 
 __all__ = ["HVAE", "Tempering"]
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from vbench import Rng
-from vbench_hmc.dynamics import Field, Point
+from vbench.dynamics import Field, Point, accepted
 
-__all__ = ["Kernel", "Move", "Proposal", "chosen", "log_normal"]
+__all__ = ["Kernel", "Move", "Proposal", "chosen"]
 
 
 class Proposal(NamedTuple):
@@ -48,14 +48,7 @@ class Kernel(nn.Module):
 
 def chosen(start: Point, proposal: Proposal, rng: Rng) -> Move:
     """Accept with probability min(1, ratio); what is not finite is never accepted."""
-    log_ratio = proposal.log_ratio
-    acceptance = torch.where(log_ratio.isfinite(), log_ratio, -torch.inf).clamp(max=0).exp()
-    accepted = rng.uniform(*acceptance.shape, dtype=acceptance.dtype) < acceptance.detach()
+    taken, acceptance = accepted(proposal.log_ratio, rng)
     ends = zip(proposal.point, start, strict=True)
-    kept = [torch.where(accepted if new.dim() == 2 else accepted[..., None], new, old).detach() for new, old in ends]
+    kept = [torch.where(taken if new.dim() == 2 else taken[..., None], new, old).detach() for new, old in ends]
     return Move(Point(*kept), proposal, acceptance)
-
-
-def log_normal(v: Tensor) -> Tensor:
-    """Standard normal log density without its constant, ``[K, B, D] -> [K, B]``."""
-    return -0.5 * v.square().sum(-1)

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from vbench import Activation, Batch, DiagonalNormal, Draw, Encoder, GaussianEncoder, Rng, Space, Trait
-from vbench_hmc.dynamics import field
+from vbench.dynamics import field
 from vbench_hmc.reverse import ReverseModel
 
 __all__ = ["Langevin"]

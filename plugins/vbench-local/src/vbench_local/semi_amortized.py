@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.func import grad
 
-from vbench import Batch, DiagonalNormal, GaussianEncoder, Rng, Space
+from vbench import Batch, DiagonalNormal, GaussianEncoder, Rng, Space, Trait
 
 __all__ = ["SemiAmortizedEncoder"]
 
@@ -28,11 +28,13 @@ class SemiAmortizedEncoder(GaussianEncoder):
     differentiated, the steps too: encoder, decoder and prior learn what makes the refined posterior good. The noise
     is drawn by the batch's key, new for each step and each batch, and is no part of what an estimator draws. Latents
     are real, ``[latent]``. A step takes M decoder evaluations besides those that an estimator declares, and their
-    gradient.
+    gradient; and since it asks the prior, the prior must not ask it.
 
     Source: Kim, Wiseman, Miller, Sontag & Rush (2018), Semi-Amortized Variational Autoencoders, arXiv:1802.02550 (with
     plain steps in place of momentum and clipping).
     """
+
+    needs = frozenset({Trait.INDEPENDENT_PRIOR})
 
     def __init__(
         self,

@@ -103,7 +103,7 @@ class VRS(Encoder):
 
     T is a number, or for each datum the quantile of :math:`\log q - \log p(x, z)` over proposals that serve nothing
     else, drawn by the batch's key; no gradient flows through it. Latents are real or binary, ``[latent]``. A draw takes
-    at least 1 + M decoder evaluations besides those that an estimator declares.
+    at least 1 + M decoder evaluations besides those that an estimator declares; records count them all.
 
     Source: Grover, Gummadi, Lazaro-Gredilla, Schuurmans & Ermon (2018), Variational Rejection Sampling,
     arXiv:1804.01712.

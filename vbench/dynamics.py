@@ -1,16 +1,37 @@
-"""Hamiltonian dynamics under a log density: the field, and the leapfrog integrator."""
+"""Hamiltonian dynamics under a log density: the field, the leapfrog integrator, and the choice that makes it exact.
+
+Packages build kernels from it as the core does: ``from vbench.dynamics import field, leapfrog``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 from torch.func import grad
 
-__all__ = ["Field", "Point", "field", "leapfrog"]
+from vbench.rng import Rng
 
-Field = Callable[[Tensor], "Point"]
+__all__ = ["Field", "Place", "Point", "accepted", "field", "leapfrog", "log_normal"]
+
+
+class Place(Protocol):
+    """Where a trajectory is, and the slope that moves it on."""
+
+    @property
+    def z(self) -> Tensor:
+        """``[K, B, *Z]``."""
+        ...
+
+    @property
+    def slope(self) -> Tensor:
+        """``[K, B, *Z]`` of the log density, nats per unit of z."""
+        ...
+
+
+_P = TypeVar("_P", bound=Place)
 
 
 class Point(NamedTuple):
@@ -19,6 +40,9 @@ class Point(NamedTuple):
     z: Tensor  # [K, B, *Z]
     slope: Tensor  # [K, B, *Z] of the log density, nats per unit of z
     log_density: Tensor  # [K, B], nats
+
+
+Field = Callable[[Tensor], Point]
 
 
 def field(log_density: Callable[[Tensor], Tensor]) -> Field:
@@ -40,8 +64,8 @@ def field(log_density: Callable[[Tensor], Tensor]) -> Field:
 
 
 def leapfrog(
-    at: Field, point: Point, v: Tensor, step: Tensor, count: int, mass: Tensor | float = 1.0
-) -> tuple[Point, Tensor]:
+    at: Callable[[Tensor], _P], point: _P, v: Tensor, step: Tensor, count: int, mass: Tensor | float = 1.0
+) -> tuple[_P, Tensor]:
     r"""``count`` leapfrog steps from ``point`` with momentum ``v [K, B, *Z]``.
 
     .. math:: v \leftarrow v + \tfrac{\epsilon}{2} \nabla \log p(z), \qquad
@@ -54,7 +78,7 @@ def leapfrog(
         at: the field of log p.
         point: where to start.
         v: momentum.
-        step: epsilon, one number or one for each latent.
+        step: epsilon, one number, or what broadcasts against z.
         count: number of steps, each one evaluation of the field.
         mass: m, one number or one for each latent.
 
@@ -65,3 +89,17 @@ def leapfrog(
         point = at(point.z + step * v / mass)
         v = v + step / 2 * point.slope
     return point, v
+
+
+def accepted(log_ratio: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
+    """Metropolis' choice: true with probability min(1, ratio), and that probability; what is not finite is refused.
+
+    Source: Metropolis et al. (1953), Equation of State Calculations by Fast Computing Machines, doi:10.1063/1.1699114.
+    """
+    acceptance = torch.where(log_ratio.isfinite(), log_ratio, -torch.inf).clamp(max=0).exp()
+    return rng.uniform(*acceptance.shape, dtype=acceptance.dtype) < acceptance.detach(), acceptance
+
+
+def log_normal(v: Tensor) -> Tensor:
+    """Standard normal log density without its constant, ``[K, B, *Z] -> [K, B]``."""
+    return -0.5 * v.reshape(*v.shape[:2], -1).square().sum(-1)

@@ -1,0 +1,72 @@
+"""Kumaraswamy posterior of a stick-breaking latent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from vbench import Activation, Batch, Draw, Encoder, Rng, Space, Trait, mlp
+from vbench_priors.sticks import log_complement, shares, weights
+
+__all__ = ["Kumaraswamy", "KumaraswamyEncoder"]
+
+
+@dataclass(frozen=True)
+class Kumaraswamy:
+    """Weights whose shares are independent Kumaraswamy variables.
+
+    Attributes:
+        a, b: ``[B, D]``, positive.
+    """
+
+    a: Tensor
+    b: Tensor
+
+    def draw(self, rng: Rng, k: int) -> Draw:
+        """k samples ``[K, B, D + 1]`` by the inverse of the distribution function, differentiable in a and b."""
+        u = rng.uniform(k, *self.a.shape, dtype=self.a.dtype)
+        log_v = log_complement(u.log() / self.b) / self.a
+        z = weights(log_v, log_complement(log_v))
+        return Draw(z, self.log_prob(z))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """``[K, B, D + 1] -> [K, B]``, nats, by the volume of the first D weights."""
+        log_v, _, log_volume = shares(z)
+        terms = self.a.log() + self.b.log() + (self.a - 1) * log_v + (self.b - 1) * log_complement(self.a * log_v)
+        return terms.sum(-1) - log_volume
+
+
+class KumaraswamyEncoder(Encoder):
+    r"""Stick-breaking weights with Kumaraswamy shares, whose distribution function has an inverse.
+
+    .. math:: \pi_k = v_k \prod_{j<k} (1 - v_j), \qquad q(v_k | x) = a b\, v^{a-1} (1 - v^a)^{b-1}, \qquad
+       v = (1 - u^{1/b})^{1/a}
+
+    with a and b of each share from one net by softplus. Latents are weights on the simplex, ``[latent + 1]``; the
+    density is by the volume of the first ``latent``.
+
+    Source: Nalisnick & Smyth (2017), Stick-Breaking Variational Autoencoders, arXiv:1605.06197.
+    """
+
+    offers = frozenset({Trait.PATHWISE, Trait.DENSITY, Trait.NORMALIZED, Trait.AMORTIZED})
+
+    def __init__(
+        self,
+        x: Space,
+        latent: Annotated[int, Ge(1), "number of shares"] = 50,
+        hidden: Annotated[Sequence[Annotated[int, Ge(1)]], "widths of the hidden layers"] = (200, 200),
+        activation: Annotated[Activation, "between the layers"] = "tanh",
+    ) -> None:
+        super().__init__()
+        self.z = Space((latent + 1,), "simplex")
+        self.net = mlp(x.size, hidden, 2 * latent, activation)
+
+    def forward(self, batch: Batch, model: Any) -> Kumaraswamy:
+        """q(z | x) with parameters ``[B, latent]``."""
+        a, b = softplus(self.net(batch.x.flatten(1))).chunk(2, -1)
+        return Kumaraswamy(a, b)

@@ -1,0 +1,50 @@
+"""Weights that sum to one, as shares: each takes its share of what those before it have left."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Shares", "log_complement", "shares", "weights"]
+
+
+class Shares(NamedTuple):
+    """What weights ``[..., D + 1]`` are made of."""
+
+    log_v: Tensor  # [..., D]
+    log_rest: Tensor  # [..., D] log(1 - v)
+    log_volume: Tensor  # [...] log of what a volume of shares becomes among the first D weights
+
+
+def weights(log_v: Tensor, log_rest: Tensor) -> Tensor:
+    r"""Weights :math:`\pi_k = v_k \prod_{j<k} (1 - v_j)` and what is left at last, ``[..., D] -> [..., D + 1]``."""
+    left = log_rest.cumsum(-1)
+    none = torch.zeros_like(left[..., :1])
+    return _positive((torch.cat([log_v, none], -1) + torch.cat([none, left], -1)).exp())
+
+
+def shares(z: Tensor) -> Shares:
+    """The shares of weights; both logarithms are right to rounding, at either end."""
+    z = _positive(z)
+    left = z.flip(-1).cumsum(-1).flip(-1)  # each weight with all after it, summed from the smallest on as a rule
+    log_left = left.log()
+    rest = left[..., 1:] / left[..., :-1]
+    most = rest < 0.5
+    # v is near one where little is left: by what is left then, so that log v keeps its digits
+    log_v = torch.where(most, torch.log1p(-rest.where(most, 0.25)), z[..., :-1].log() - log_left[..., :-1])
+    return Shares(log_v, log_left[..., 1:] - log_left[..., :-1], log_left[..., :-1].sum(-1))
+
+
+def log_complement(log_p: Tensor) -> Tensor:
+    """log(1 - p) from log p, for p in (0, 1), right to rounding at both ends."""
+    log_p = log_p.clamp(max=-torch.finfo(log_p.dtype).tiny)
+    near = log_p > -math.log(2)
+    of_near = (-torch.expm1(log_p.where(near, -0.5))).log()
+    return torch.where(near, of_near, torch.log1p(-log_p.where(~near, -1.0).exp()))
+
+
+def _positive(z: Tensor) -> Tensor:
+    return z.clamp(min=torch.finfo(z.dtype).tiny)

@@ -1,0 +1,5 @@
+"""Let what jobs are forked from here load torch alone: enough for trials, and quick."""
+
+from vbench.execute import server
+
+server.PRELOAD = ("torch",)

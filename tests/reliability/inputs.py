@@ -1,0 +1,228 @@
+"""F12, F13, F22, F28, F31, F34: plugins, grids, names and data as strangers make them, and what comes before a cell."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import itertools
+import random
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jinja2
+import pytest
+from ruamel.yaml import YAML
+
+from tests.grid.test_reading import KEYS, lines_or_grid, mutated
+from tests.reliability.harness import fault, instead
+from tests.reliability.small import same_numbers, small
+from tests.report.test_page import PAYLOADS, Parsed, outcomes, without_figures
+from tests.strangers import GOOD, install
+from vbench import registry, runner
+from vbench.builtin.datasets import files
+from vbench.catalogue import Broken
+from vbench.discovery import entry_points
+from vbench.grid.positions import Problems
+from vbench.registry import Registry
+from vbench.study import run
+
+BAD = {
+    "imports": "import no_such_module_anywhere",
+    "syntax": "def (",
+    "exits": "raise SystemExit(3)",
+    "raises": "\n\nraise RuntimeError('boom')",
+    "misspelt": "from vbench import hookimpl\n@hookimpl\ndef vbench_estimatorz():\n    return {}",
+    "list": "from vbench import hookimpl\n@hookimpl\ndef vbench_priors():\n    return ['x']",
+}
+
+
+def loaded(folder: Path, plugins: dict[str, str]) -> Registry:
+    """A registry of these alone, by the name of their distribution."""
+    found, before = Registry(), set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        patch.setattr(sys, "path_importer_cache", {})
+        for name, source in plugins.items():
+            install(folder, f"vbench-{name}", source)
+        importlib.invalidate_caches()
+        for point in entry_points():
+            if point.dist and point.dist.name.removeprefix("vbench-") in plugins:
+                found.load(point)
+        for name in set(sys.modules) - before:
+            del sys.modules[name]
+    return found
+
+
+def _unguarded(self: Registry, point) -> None:
+    self.add(point.load(), point.dist.name, point.dist.version, point.name)
+
+
+def _in_silence(self: Registry, point, real=Registry.load) -> None:
+    real(self, point)
+    self.broken.clear()
+
+
+def _without_exits(self: Registry, point) -> None:
+    try:
+        _unguarded(self, point)
+    except Exception as error:
+        self.broken.append(Broken(point.dist.name, point.dist.version, point.name, registry.reason(error)))
+
+
+@fault(
+    "F12",
+    {
+        "one takes all with it": instead("vbench.registry.Registry.load", _unguarded),
+        "sys.exit gets through": instead("vbench.registry.Registry.load", _without_exits),
+        "it is passed over in silence": instead("vbench.registry.Registry.load", _in_silence),
+        "without a place": instead("vbench.registry.reason", lambda error: type(error).__name__),
+    },
+)
+def broken_plugins(folder: Path) -> None:
+    """Each is named with file and line; the good one among them works."""
+    try:
+        found = loaded(folder, BAD | {"good": GOOD.replace("NAME", "halved")})
+    except SystemExit as error:
+        raise AssertionError("it left") from error
+    assert {broken.distribution.removeprefix("vbench-") for broken in found.broken} == set(BAD)
+    assert found.get("estimator", "halved")
+    reasons = {broken.distribution: broken.reason for broken in found.broken}
+    assert "\n" not in "".join(reasons.values())
+    assert f"RuntimeError: boom ({folder / 'vbench_raises.py'}:3)" in reasons["vbench-raises"]
+    assert f"SystemExit: 3 ({folder / 'vbench_exits.py'}:1)" in reasons["vbench-exits"]
+
+
+@fault(
+    "F13",
+    {
+        "the first wins": instead(
+            "vbench.registry.Registry._claim",
+            lambda self, item: self.components[item.component.kind].setdefault(item.component.name, item),
+        ),
+        "the last wins": instead(
+            "vbench.registry.Registry._claim",
+            lambda self, item: self.components[item.component.kind].update({item.component.name: item}),
+        ),
+    },
+)
+def one_name_twice(folder: Path) -> None:
+    """Two plugins with one name are never chosen between: both are named."""
+    found = loaded(folder, {name: GOOD.replace("NAME", "twice") for name in ("one", "two")})
+    (clash,) = found.catalogue().clashes
+    assert "vbench-one" in clash
+    assert "vbench-two" in clash
+    assert "'twice'" in clash
+
+
+_counter = itertools.count()
+
+
+def _counted(choices, seed, real=runner.build_choices):
+    return real(choices, seed + next(_counter))
+
+
+@fault(
+    "F22",
+    {
+        "draws are counted by the process": instead("vbench.rng._seed", lambda key, count: next(_counter)),
+        "cells are counted": instead("vbench.runner.build_choices", _counted),
+    },
+    workers=2,
+)
+def any_order(folder: Path, workers: int = 0) -> None:
+    """Cells one by one, in another order and with others beside them: the same bits."""
+    grid = small(estimators=["reparam", "rloo[k=2]"], seeds=1, train={"steps": 10, "batch": 16}, measure={"data": 20})
+    run(grid, results=folder / "whole", workers=workers)
+    backwards = grid | {"estimators": grid["estimators"][::-1]}
+    for estimator in ("rloo*", "reparam"):
+        run(backwards, results=folder / "parts", workers=0, filters=[f"estimator={estimator}"])
+    same_numbers(folder / "whole" / "small", folder / "parts" / "small")
+
+
+def _nowhere(self: Problems, place, path: str, text: str, real=Problems.add) -> None:
+    real(self, replace(place, text=""), path, text)
+
+
+def _passing_over(words: str):
+    def add(self: Problems, place, path: str, text: str, real=Problems.add) -> None:
+        if not re.search(words, text):
+            real(self, place, path, text)
+
+    return add
+
+
+@fault(
+    "F28",
+    {
+        "unknown keys are passed over": instead(
+            "vbench.grid.positions.Problems.add", _passing_over("unknown|expected")
+        ),
+        "keys may stand twice": instead("vbench.grid.positions.Problems.add", _passing_over("twice|again|already")),
+        "errors of syntax escape": instead("vbench.grid.yaml12._explain", lambda error, text: 1 / 0),
+        "without a place": instead("vbench.grid.positions.Problems.add", _nowhere),
+    },
+    grids=20_000,
+)
+def mutated_grids(folder: Path, grids: int = 250) -> None:
+    """Whatever is done to a grid: it is read, and nothing in it left out, or each problem has its line and column."""
+    chance, path, read = random.Random(7), folder / "grid.yaml", 0
+    for number in range(grids):
+        text = mutated(chance)
+        path.write_bytes(text.encode())
+        lines, grid = lines_or_grid(path)
+        for line in lines:
+            assert re.match(r"g\.yaml:\d+:\d+: \S", line), (number, line)
+            assert line.isprintable(), (number, line)
+        if grid is None:
+            assert lines, number
+            continue
+        read += 1
+        assert set(YAML(typ="safe", pure=True).load(text)) <= set(KEYS.split(", ")), number
+        assert len(next(grid.cells()).key("d")) == 32
+    assert grids / 50 < read < grids
+
+
+class _Trusting(jinja2.Environment):
+    def __init__(self, **options) -> None:
+        super().__init__(**options | {"autoescape": False})
+
+
+@fault("F31", {"names are trusted": instead("jinja2.Environment", _Trusting)}, count=len(PAYLOADS))
+def hostile_names(folder: Path, count: int = 4) -> None:
+    """A name that is markup adds no element and no attribute to a report."""
+    found = []
+    for name, names in (("hostile", PAYLOADS[:count]), ("harmless", [f"name-{i}" for i in range(count)])):
+        found.append(Parsed(without_figures(outcomes(folder / name / "study", names))))
+    assert found[0].tags == found[1].tags
+    assert found[0].attributes == found[1].attributes
+
+
+@fault(
+    "F34",
+    {
+        "only the size counts": instead(
+            "vbench.builtin.datasets.files._read", lambda path, file: path.read_bytes()[: file.size]
+        ),
+        "a wrong file is fetched over": instead(
+            "vbench.builtin.datasets.files._read", lambda path, file: bytes(range(256)) * 4
+        ),
+    },
+)
+def changed_data(folder: Path) -> None:
+    """One bit in data, or a byte more or less, and they are refused, with the digest that was expected."""
+    data = bytes(range(256)) * 4
+    file = files.File("a.bin", hashlib.sha256(data).hexdigest(), len(data), ())
+    path = folder / "toy" / "a.bin"
+    path.parent.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VBENCH_DATA", str(folder))
+        path.write_bytes(data)
+        assert files.content("toy", file) == data
+        flipped = [data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :] for at in range(0, len(data), 31)]
+        for changed in (*flipped, data[:-1], data + b"\0", b""):
+            path.write_bytes(changed)
+            with pytest.raises(files.DataError, match=file.sha256):
+                files.content("toy", file)
+            assert path.read_bytes() == changed

@@ -1,0 +1,242 @@
+"""Two models on the same data, datum by datum: the differences vary far less than the values."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from vbench.records import Store, load
+from vbench.report import trust
+from vbench.report.intervals import ALPHA, holm
+from vbench.report.selection import ComparisonError, unknown
+from vbench.report.summary import AXES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pandas import DataFrame
+
+__all__ = ["COLUMNS", "notes", "paired_differences", "show"]
+
+COLUMNS: Final = (
+    *(*AXES, "metric", "split", "baseline", "value", "baseline_value", "estimate", "low", "high", "std_error"),
+    *("data", "seeds", "between_sd", "p", "p_holm", "verdict", "remarks"),
+)
+_MODEL: Final = AXES[1:]
+_HEAD: Final = ("model", "value", "difference [95%]", "p", "verdict", "seeds", "data")
+
+
+def paired_differences(study: str | Path, metric: str, baseline: str, *, split: str | None = None) -> DataFrame:
+    r"""Every model of a study against one of them on the same data, by its value for each datum.
+
+    .. math:: d_i = \frac1S \sum_s (v_{s i} - v^\text{baseline}_{s i}), \qquad
+       \bar d \pm t_{n-1} \, \mathrm{sd}(d) / \sqrt n
+
+    Models are what differs in encoder, decoder, prior, estimator or training; seeds s that both have are paired. The
+    interval is of other data for these trained nets, and says nothing of other seeds: ``between_sd`` is the spread of
+    mean differences over seeds. p is the paired t-test's, with Holm's correction over all rows.
+
+    Args:
+        study: its folder.
+        metric: one of which single data are kept: ``log_likelihood``, ``log_likelihood_ais``.
+        baseline: words that name one model: each is one of its labels, ``iwae[k=5]``, or the name alone, ``iwae``.
+        split: ``test`` (default, where the metric has it) or ``valid``.
+
+    Returns:
+        A row for each model and dataset, the baseline among them; columns are ``COLUMNS``.
+
+    Raises:
+        FileNotFoundError: the folder holds no results.
+        ComparisonError: what was asked for is not there, in one line.
+
+    Source: Student (1908), The Probable Error of a Mean, doi:10.1093/biomet/6.1.1 (paired differences).
+    """
+    import pandas as pd
+
+    records, cells = load(study), load(study, "cells")
+    done = cells[cells["status"] == "done"]
+    kept = Store(study).values()
+    chosen = _split(kept, done["cell"], metric, split)
+    values = {cell: kept[cell][f"{chosen} {metric}"] for cell in done["cell"] if f"{chosen} {metric}" in kept[cell]}
+    doubted = trust.doubts(records, metric, chosen)
+    digest = done["data_digest"] if "data_digest" in done else done["dataset"]
+    rows = []
+    for _, mine in done.groupby([done["dataset"].astype("str"), digest.astype("str")]):
+        models = _models(mine[mine["cell"].isin(values)], values)
+        name = _baseline(baseline, list(models))
+        rows += [
+            {**dict(zip(AXES, (str(mine["dataset"].iloc[0]), *model), strict=True)), "metric": metric, "split": chosen}
+            | {"baseline": " ".join(word for word in name if word)}
+            | _row(by_seed, models[name], model == name)
+            | {"remarks": trust.remark([doubted[cell] for cell in _cells(mine, model) if cell in doubted])}
+            for model, by_seed in models.items()
+        ]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table["p_holm"] = holm(table["p"].tolist())
+    words = [_verdict(row) if row.verdict == "compared" else row.verdict for row in table.itertuples()]
+    return table.assign(verdict=pd.Series(words, index=table.index, dtype="str"))
+
+
+def _split(kept: Any, cells: Any, metric: str, split: str | None) -> str:
+    """The split that is asked for, or the first that has the metric."""
+    names = {name for cell in cells for name in kept[cell]}
+    known = sorted({name.split(" ", 1)[1] for name in names})
+    if metric not in known:
+        raise ComparisonError(f"of single data: {unknown('metric', metric, known)}")
+    splits = [each for each in ("test", "valid") if f"{each} {metric}" in names]
+    if split is not None and split not in splits:
+        raise ComparisonError(unknown("split", split, splits))
+    return split or splits[0]
+
+
+def _models(cells: DataFrame, values: Any) -> dict[tuple[str, ...], dict[int, NDArray[np.float32]]]:
+    """Values of single data by model and seed, in the order of the labels."""
+    found: dict[tuple[str, ...], dict[int, NDArray[np.float32]]] = {}
+    for _, cell in cells.sort_values([*_MODEL, "seed"]).iterrows():
+        model = tuple(str(cell[axis]) for axis in _MODEL)
+        seeds = found.setdefault(model, {})
+        if int(cell["seed"]) in seeds:
+            text = " ".join(filter(None, model))
+            raise ComparisonError(f"{text} seed {cell['seed']} is there twice, measured or trained in two ways")
+        seeds[int(cell["seed"])] = values[cell["cell"]]
+    return found
+
+
+def _cells(cells: DataFrame, model: tuple[str, ...]) -> list[str]:
+    same = np.logical_and.reduce([cells[axis].astype("str") == each for axis, each in zip(_MODEL, model, strict=True)])
+    return [str(cell) for cell in cells.loc[same, "cell"]]
+
+
+def _baseline(words: str, models: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """The one model that has every word."""
+
+    def has(model: tuple[str, ...], word: str) -> bool:
+        return any(word in (label, label.split("[")[0]) for label in model)
+
+    found = [model for model in models if all(has(model, word) for word in words.split())]
+    if len(found) == 1:
+        return found[0]
+    varying = [place for place in range(len(_MODEL)) if len({model[place] for model in models}) > 1]
+    names = [" ".join(filter(None, (model[place] for place in varying))) for model in found or models]
+    if not found:
+        raise ComparisonError(unknown("model", words, names))
+    raise ComparisonError(f"baseline {words!r} is ambiguous: say which of {', '.join(names)}")
+
+
+def _row(mine: dict[int, Any], base: dict[int, Any], own: bool) -> dict[str, Any]:
+    seeds = sorted(mine.keys() & base.keys())
+    sizes = {len(each[seed]) for each in (mine, base) for seed in seeds}
+    row: dict[str, Any] = {"seeds": len(seeds), "p": math.nan}
+    if not seeds:
+        return row | {"verdict": "no common seed"}
+    if len(sizes) > 1:
+        return row | {"verdict": "other data"}
+    a, b = (np.stack([each[seed] for seed in seeds]).astype("float64") for each in (mine, base))
+    row |= {"value": a.mean(), "baseline_value": b.mean(), "data": sizes.pop()}
+    if own:
+        return row | {"estimate": 0.0, "verdict": "baseline"}
+    if not np.isfinite(a - b).all():
+        return row | {"verdict": "not resolved"}
+    return row | _effect(a - b)
+
+
+def _effect(differences: NDArray[np.float64]) -> dict[str, Any]:
+    """Of differences ``[S, n]``."""
+    from scipy import stats
+
+    count, n = differences.shape
+    each = differences.mean(0)
+    estimate, error = float(each.mean()), float(each.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+    between = float(differences.mean(1).std(ddof=1)) if count > 1 else math.nan
+    half = float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * error if n > 1 else math.nan
+    found = {"estimate": estimate, "low": estimate - half, "high": estimate + half, "std_error": error}
+    p = float(2 * stats.t.sf(abs(estimate) / error, n - 1)) if error > 0 else math.nan
+    return {**found, "between_sd": between, "p": p, "verdict": "compared"}
+
+
+def _verdict(row: Any) -> str:
+    if row.p_holm != row.p_holm:
+        return "no error known" if row.estimate else "equal"
+    side = "lower" if row.estimate < 0 else "higher"
+    return side if row.p_holm < ALPHA else "not distinguished"
+
+
+def notes(table: DataFrame) -> list[str]:
+    """What a reader must know of the figures, one line each."""
+    found = ["95% t-interval of paired differences over data: of these trained nets, and no others"]
+    spread = table["between_sd"].max()
+    if spread == spread:
+        found.append(f"differences are averaged over common seeds; between seeds they vary by sd {spread:.2g} at most")
+    tests = int(table["p"].notna().sum())
+    if tests:
+        found.append(f"p: two-sided paired t-test, Holm over {tests} comparison{'s' * (tests != 1)}; verdicts at 5%")
+    named = zip(table["remarks"], table[list(_MODEL)].astype("str").agg(" ".join, axis=1), strict=True)
+    return found + [f"{' '.join(name.split())}: {remark}" for remark, name in named if remark]
+
+
+def show(study: str | Path, form: str, **asked: Any) -> int:
+    """Compare, and print as ``table``, ``json``, ``csv`` or ``latex``; returns the exit code."""
+    try:
+        table = paired_differences(study, **asked)
+    except (ComparisonError, FileNotFoundError) as mistake:
+        print(mistake, file=sys.stderr)
+        return 2
+    if form == "json":
+        told = {"metric": asked["metric"], "baseline": table["baseline"].iloc[0], "notes": notes(table)}
+        print(json.dumps(told | {"rows": json.loads(table.to_json(orient="records", double_precision=15))}, indent=2))
+    elif form == "csv":
+        print(table.to_csv(index=False), end="")
+    elif form == "latex":
+        frame = _printed(table).style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+        comments = "".join(f"% {line}\n" for line in notes(table))
+        print(comments + frame.to_latex(hrules=True, column_format="lrrrlrr"), end="")
+    else:
+        _print(table)
+    return 0
+
+
+def _printed(table: DataFrame) -> DataFrame:
+    """The rows as text, named by what differs."""
+    import pandas as pd
+
+    varying = [axis for axis in AXES if len(table[axis].unique()) > 1] or ["estimator"]
+    rows = []
+    for row in table.to_dict("records"):
+        known = row["low"] == row["low"]
+        between = f" [{row['low']:.3f}, {row['high']:.3f}]" if known else ""
+        rows.append(
+            (
+                " ".join(filter(None, (str(row[axis]) for axis in varying))),
+                f"{row['value']:.3f}",
+                f"{row['estimate']:.3f}{between}" if row["estimate"] == row["estimate"] else "",
+                f"{row['p_holm']:.3g}" if row["p_holm"] == row["p_holm"] else "",
+                row["verdict"],
+                str(row["seeds"]),
+                f"{row['data']:.0f}" if row["data"] == row["data"] else "",
+            )
+        )
+    return pd.DataFrame(rows, columns=list(_HEAD))
+
+
+def _print(table: DataFrame) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console, first = Console(), table.iloc[0]
+    title = f"{first['metric']}: paired differences to {first['baseline']}, {first['split']} data"
+    console.print(Text(title), soft_wrap=True)
+    found = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    for name in _HEAD:
+        word = name in ("model", "verdict")
+        found.add_column(name, justify="left" if word else "right", no_wrap=not word, overflow="fold")
+    for row in _printed(table).itertuples(index=False):
+        found.add_row(*map(Text, row))  # brackets are no markup
+    console.print(found)
+    for line in notes(table):
+        console.print(Text(line, style="dim"), soft_wrap=True)
