@@ -21,7 +21,7 @@ from tests import toys
 from vbench import AnalyticKL, DoublyReparameterized, Draw, Encoder, Pathwise, Prior, Rng
 
 f64 = {"dtype": torch.float64}
-GAUSS, EVEN = gaussian(16, 2), even(81, 2)
+GAUSS, EVEN = gaussian(16, 2), even(61, 2)
 
 
 # ---- the stick
@@ -134,9 +134,9 @@ def test_normaliser_quantiles_and_their_slope(n, kappa):
 
 @pytest.mark.parametrize(("n", "kappa"), [(2, 3.0), (3, 9.0), (11, 40.0)])
 def test_the_angles_distribution_is_scipys(n, kappa):
-    u = torch.rand(4000, 1, generator=torch.Generator().manual_seed(2), **f64)
+    u = torch.rand(2000, 1, generator=torch.Generator().manual_seed(2), **f64)
     cosine = PolarAngle(torch.tensor([kappa], **f64), n).quantile(u).cos().numpy()
-    theirs = stats.vonmises_fisher(np.eye(n)[0], kappa, seed=4).rvs(4000)[:, 0]
+    theirs = stats.vonmises_fisher(np.eye(n)[0], kappa, seed=4).rvs(2000)[:, 0]
     assert stats.ks_2samp(cosine[:, 0], theirs).pvalue > 1e-3
 
 
@@ -160,10 +160,10 @@ def test_density_and_divergence_are_scipys(n):
 
 def test_draws_stand_around_their_mean_wherever_it_points():
     mean = torch.tensor([[1.0, 0, 0], [-1.0, 0, 0], [0, 0, 1.0], [-0.6, 0.8, 0]], **f64)
-    z = VonMisesFisher(mean, torch.full((4,), 50.0, **f64)).draw(Rng(3), 20_000).z
-    torch.testing.assert_close(z.norm(dim=-1), torch.ones(20_000, 4, **f64))
+    z = VonMisesFisher(mean, torch.full((4,), 50.0, **f64)).draw(Rng(3), 5000).z
+    torch.testing.assert_close(z.norm(dim=-1), torch.ones(5000, 4, **f64))
     centre = z.mean(0)
-    torch.testing.assert_close(centre / centre.norm(dim=1, keepdim=True), mean, atol=4e-3, rtol=0)
+    torch.testing.assert_close(centre / centre.norm(dim=1, keepdim=True), mean, atol=1e-2, rtol=0)
     torch.testing.assert_close(
         centre.norm(dim=1), torch.full((4,), 1 / math.tanh(50) - 1 / 50, **f64), atol=1e-3, rtol=0
     )
@@ -174,7 +174,7 @@ def test_draws_stand_around_their_mean_wherever_it_points():
 ENCODERS = {
     "kumaraswamy": (KumaraswamyEncoder, lambda: (Given(uniform=EVEN[0]), EVEN[1])),
     "logit-normal": (LogitNormalEncoder, lambda: (Given(normal=GAUSS[0]), GAUSS[1])),
-    "von-mises-fisher": (VonMisesFisherEncoder, lambda: on_the_sphere(81, 24)),
+    "von-mises-fisher": (VonMisesFisherEncoder, lambda: on_the_sphere(61, 20)),
 }
 
 
@@ -212,7 +212,7 @@ def test_gradient_of_every_part(name, rule):
 
 def test_gradient_with_the_divergence_in_closed_form():
     model, batch = surface("von-mises-fisher")
-    rng, mass = on_the_sphere(81, 24)
+    rng, mass = on_the_sphere(61, 20)
 
     posterior = model.posterior(batch)
     fit = (mass[:, None] * model.log_likelihood(batch, posterior.draw(rng, len(mass)).z)).sum(0)
@@ -306,7 +306,7 @@ def test_a_wrong_draw_is_seen(name, twin, worst):
 
 def test_rejection_with_its_correction_has_the_same_mean():
     model, batch = surface("von-mises-fisher", RejectionPathAlone)
-    rng, mass = on_the_sphere(81, 24)
+    rng, mass = on_the_sphere(61, 20)
     q, draw = model.posterior(batch), model.posterior(batch).draw(rng, len(mass))
     log_w = model.log_joint(batch, draw.z) - draw.log_q
     along = (draw.z.detach() * q.mean_direction.detach()).sum(-1)
