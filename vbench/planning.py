@@ -104,6 +104,7 @@ class _Planner:
     grid: Grid
     catalogue: Catalogue
     folder: Path
+    stores: tuple[Store, Store]
     rerun: frozenset[str]
     keep: str = ""
 
@@ -115,8 +116,7 @@ class _Planner:
         self._specs: dict[str, Outcome] | None = None
 
     def plan(self) -> Plan:
-        stored = Store(self.folder).outcomes()
-        kept_runs = Store(self.folder / "references").outcomes()
+        stored, kept_runs = (store.outcomes() for store in self.stores)
         references: dict[str, Planned] = {}
         combinations: dict[tuple[int, ...], _Combination] = {}
         shorter = Shorter(self.folder, stored.values())
@@ -244,8 +244,13 @@ def make_plan(
     rerun: Rerun | None = None,
     exclusive: bool = False,
     keep: Keep | None = None,
+    stores: tuple[Store, Store] | None = None,
 ) -> Plan:
     """What a run of this grid would do, cell by cell, without doing it.
+
+    Args:
+        grid, results, overrides, filters, keep_stale, rerun, exclusive, keep: as for :func:`vbench.run`.
+        stores: the study's results and reference runs, where they have been opened already.
 
     Raises:
         GridError: the grid, an override or a filter is wrong.
@@ -253,7 +258,9 @@ def make_plan(
     """
     grid = asked_grid(grid, overrides, filters)
     again = _again(keep_stale, rerun) | ({"shared"} if exclusive else set())
-    return _Planner(grid, load_catalogue(), Path(results) / grid.name, again, keep or "").plan()
+    folder = Path(results) / grid.name
+    stores = stores or (Store(folder), Store(folder / "references"))
+    return _Planner(grid, load_catalogue(), folder, stores, again, keep or "").plan()
 
 
 def _again(keep_stale: bool, rerun: Rerun | None) -> frozenset[str]:

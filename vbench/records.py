@@ -29,7 +29,7 @@ from vbench.attempts import (
     text_of,
     wrong,
 )
-from vbench.index import Entry, File, Index, files
+from vbench.index import File, Index, files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +54,7 @@ class Store:
         self.folder = Path(folder)
         self.study = self.folder.resolve().name
         self.damaged: list[tuple[Path, str]] = []
+        self._known: dict[File, Outcome] = {}  # of files that have been read, as they were
 
     def commit(
         self, outcome: Outcome, rows: Iterable[Row] = (), values: Mapping[str, Iterable[float]] | None = None
@@ -137,6 +138,7 @@ class Store:
 
     def verify(self) -> list[tuple[Path, str]]:
         """Read every file anew; returns those that are not what was committed, each with the reason."""
+        self._known.clear()
         for _ in self._attempts(Index(Path(os.devnull))):
             pass
         return self.damaged
@@ -161,13 +163,14 @@ class Store:
         index = index or Index(self.folder)
         self.damaged = []
         for file in files(self.folder / "records", self.damaged):
-            entry = index.known(file)
-            try:
-                outcome = read(file.path) if entry is None else read_outcome(file.path, entry.outcome)
-            except store.DamagedError as damage:
-                self.damaged.append((file.path, str(damage)))
-                continue
-            yield _Attempt(outcome, file, index, entry)
+            if file not in self._known:
+                entry = index.known(file)
+                try:
+                    self._known[file] = read_outcome(file.path, entry.outcome) if entry else read(file.path)
+                except store.DamagedError as damage:
+                    self.damaged.append((file.path, str(damage)))
+                    continue
+            yield _Attempt(self._known[file], file, index)
 
 
 class _Attempt(NamedTuple):
@@ -176,14 +179,14 @@ class _Attempt(NamedTuple):
     outcome: Outcome
     file: File
     cache: Index
-    entry: Entry | None
 
     @property
     def place(self) -> tuple[int, int] | None:
         """Start and stop of its rows among the index's; None where they must be read from its file."""
-        if self.entry is None or self.entry.start < 0 or self.cache.rows is None:
+        entry = self.cache.known(self.file)
+        if entry is None or entry.start < 0 or self.cache.rows is None:
             return None
-        return self.entry.start, self.entry.stop
+        return entry.start, entry.stop
 
     def rows(self) -> pa.Table:
         import pyarrow.parquet as pq

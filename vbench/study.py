@@ -124,7 +124,8 @@ def run(
     for store in stores:
         tidy(store)
     seen = {name for store in stores for name in store.names()}
-    plan = make_plan(grid, results=results, keep_stale=keep_stale, rerun=rerun, exclusive=exclusive, keep=keep)
+    asked: dict[str, Any] = {"keep_stale": keep_stale, "rerun": rerun, "exclusive": exclusive, "keep": keep}
+    plan = make_plan(grid, results=results, stores=stores, **asked)
     if shard:
         plan = plan.part(*shard)
     if only is not None:
@@ -178,8 +179,8 @@ def run(
         finally:
             store.compact()
     outcomes = store.outcomes()
-    asked = {planned.key: outcomes[planned.key] for planned in plan.cells if planned.key in outcomes}
-    return Result(folder, asked, plan.count("run"))
+    found = {planned.key: outcomes[planned.key] for planned in plan.cells if planned.key in outcomes}
+    return Result(folder, found, plan.count("run"))
 
 
 def _elsewhere(assignment: Assignment, seen: Container[str], catalogue: Catalogue) -> str:
