@@ -58,7 +58,7 @@ def changed_files(folder: Path) -> None:
         patch.setattr(sys, "path_importer_cache", {})
 
         def digests() -> list[str]:
-            return [discovery.digest.__wrapped__(name, name) for name in ("demo_plugin", "other_plugin")]
+            return [discovery._digest.__wrapped__(name, name) for name in ("demo_plugin", "other_plugin")]
 
         plain = digests()
         for file in FILES:
