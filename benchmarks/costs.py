@@ -96,7 +96,7 @@ def finish(folder: str) -> dict[str, float]:
         path.touch()
         stat = path.stat()
         place = number * len(rows), (number + 1) * len(rows)
-        attempts.append((File(path, stat.st_size, stat.st_mtime_ns), text_of(outcome), *place))
+        attempts.append((File(str(path), stat.st_size, stat.st_mtime_ns), text_of(outcome), *place))
         for name, value in {"cell": planned.key, "seed": cell.seed, **labels}.items():
             columns[name] += [value] * len(rows)
     columns["study"] = ["finished"] * len(columns["cell"])

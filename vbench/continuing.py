@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,15 @@ class Shorter:
 
     def __init__(self, study: Path, outcomes: Iterable[Outcome]) -> None:
         self._study = study
-        self._courses: dict[str, list[Outcome]] = {}
-        finished = [outcome for outcome in outcomes if outcome.status == "done" and trained_steps(outcome)]
-        self._fewest = min(map(trained_steps, finished), default=0)
-        for outcome in finished:
-            self._courses.setdefault(_course(outcome.spec), []).append(outcome)
+        self._finished = [outcome for outcome in outcomes if outcome.status == "done" and trained_steps(outcome)]
+        self._fewest = min(map(trained_steps, self._finished), default=0)
+
+    @functools.cached_property
+    def _courses(self) -> dict[str, list[Outcome]]:
+        courses: dict[str, list[Outcome]] = {}
+        for outcome in self._finished:
+            courses.setdefault(_course(outcome.spec), []).append(outcome)
+        return courses
 
     def start(
         self,
@@ -45,7 +50,7 @@ class Shorter:
             current: provenance of components, as it would be now.
         """
         steps = cell.train.steps
-        if not self._courses or steps <= self._fewest:
+        if not self._finished or steps <= self._fewest:
             return "", ""
         data, sources = digest(cell.dataset), current(tuple(cell.choices().values()))
         same = [o for o in self._courses.get(_course(cell.spec()), ()) if o.facts.get("data_digest") == data]

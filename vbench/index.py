@@ -30,9 +30,19 @@ _INDEX_KEY = "vbench.index"
 class File(NamedTuple):
     """A file as a folder lists it; ``size`` and ``modified`` (nanoseconds) change when it does."""
 
-    path: Path
+    place: str  # text: a path takes longer to make and to hash than all else that a listing costs
     size: int
     modified: int
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return Path(self.place)
+
+    @property
+    def name(self) -> str:
+        """Its last part."""
+        return os.path.basename(self.place)  # noqa: PTH119
 
 
 class Entry(NamedTuple):
@@ -69,7 +79,7 @@ def files(folder: Path, problems: list[tuple[Path, str]]) -> Iterator[File]:
             continue
         with contextlib.suppress(FileNotFoundError):  # moved meanwhile
             stat = entry.stat(follow_symlinks=False)
-            yield File(folder / entry.name, stat.st_size, stat.st_mtime_ns)
+            yield File(entry.path, stat.st_size, stat.st_mtime_ns)
 
 
 class Index:
@@ -113,7 +123,7 @@ class Index:
 
     def known(self, file: File) -> Entry | None:
         """What is known of a file as it is now."""
-        entry = self.entries.get(self._name(file.path))
+        entry = self.entries.get(self._name(file))
         return entry if entry and entry[:2] == file[1:] else None
 
     def is_of(self, found: Sequence[File]) -> bool:
@@ -124,7 +134,7 @@ class Index:
         """Keep file, outcome, start and stop of every attempt, and the rows of those that count."""
         import pyarrow as pa
 
-        lines = [(self._name(file.path), *file[1:], *rest) for file, *rest in attempts]
+        lines = [(self._name(file), *file[1:], *rest) for file, *rest in attempts]
         columns = zip(*lines, strict=True) if lines else [[] for _ in range(6)]
         types = (pa.string(), pa.int64(), pa.int64(), pa.string(), pa.int64(), pa.int64())
         names = ("file", *Entry._fields)
@@ -135,8 +145,8 @@ class Index:
         store.replace(data, self.folder / "index.parquet")
         store.replace(sealed(rows.replace_schema_metadata({_INDEX_KEY: digest}), {}), self.folder / "records.parquet")
 
-    def _name(self, path: Path) -> str:
-        return f"{path.parent.name}/{path.name}"
+    def _name(self, file: File) -> str:
+        return "/".join(file.place.rsplit(os.sep, 2)[-2:])
 
 
 def sealed(table: pa.Table, metadata: Mapping[str, str]) -> bytes:

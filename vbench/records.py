@@ -77,7 +77,7 @@ class Store:
 
     def names(self) -> list[str]:
         """The names of all files that are there now."""
-        return [file.path.name for file in files(self.folder / "records", [])]
+        return [file.name for file in files(self.folder / "records", [])]
 
     def attempts(self, key: str) -> list[Outcome]:
         """Every attempt at one cell, the first one first, without a look at other cells."""

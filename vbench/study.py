@@ -141,9 +141,8 @@ def run(
         sources = provenance(assignment.cell.choices().values(), catalogue)
         assignment.store.commit(assignment.outcome(status, reason, provenance=sources))
 
-    stored = store.outcomes()
     for planned in plan.cells:
-        before = stored.get(planned.key)
+        before = plan.stored.get(planned.key)
         if planned.action == "skip" and (before is None or before.reason != planned.reason):
             commit(_assignment(plan, planned, device), "skipped", planned.reason)
 
