@@ -21,33 +21,13 @@ from typing import Final
 __all__ = ["VBENCH", "SourceError", "Work", "bibtex", "keyed", "parse_source", "tex"]
 
 _PARTICLES: Final = frozenset(
-    [
-        "van",
-        "von",
-        "den",
-        "der",
-        "de",
-        "la",
-        "le",
-        "du",
-        "di",
-        "da",
-        "dos",
-        "del",
-        "ten",
-        "ter",
-        "el",
-        "al",
-        "bin",
-        "af",
-        "av",
-        "zu",
-        "zur",
-        "y",
-    ]
+    {
+        *("van", "von", "den", "der", "de", "la", "le", "du", "di", "da", "dos", "del"),
+        *("ten", "ter", "el", "al", "bin", "af", "av", "zu", "zur", "y"),
+    }
 )
 _STOP: Final = frozenset(
-    ["a", "an", "the", "on", "of", "in", "for", "to", "and", "with", "by", "from", "at", "as", "is", "are"]
+    {*("a", "an", "the", "on", "of", "in", "for", "to", "and", "with", "by", "from", "at", "as", "is", "are")}
 )
 _YEAR: Final = re.compile(r"\((\d{4})\)")
 _PLACE: Final = re.compile(
@@ -57,7 +37,8 @@ _PLACE: Final = re.compile(
 )
 # a journal, a meeting or a publisher rather than the rest of a title
 _VENUE: Final = re.compile(
-    r"[A-Z]{3,}s?\b|.*\b(?:Proceedings|Conference|Workshop|Journal|Transactions|Repository|Press|thesis|Report|Annals)\b"
+    r"[A-Z]{3,}s?\b|.*\b(?:Proceedings|Conference|Workshop|Journal|Transactions|Repository|Press|thesis|Report)\b"
+    r"|.*\b(?:Annals|Statistica)\b"
 )
 
 

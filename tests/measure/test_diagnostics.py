@@ -11,7 +11,7 @@ from vbench.estimators.reparam import reparam
 from vbench.families import DiagonalNormal
 from vbench.measure.diagnostics import DIAGNOSTICS, diagnose
 from vbench.measure.information import identity_information
-from vbench.measure.measurement import MEASURES
+from vbench.measure.measurement import MEASURES, Measurement
 from vbench.model import Model
 from vbench.types import Encoder, Space, Trait
 
@@ -93,7 +93,7 @@ def normal_batches(count, size):
 def test_active_units_are_counted_without_the_noise_of_the_draws():
     """With 50 draws the noise alone has variance 0.02, twice the threshold."""
     rows = diagnose(tracks(), reparam(1), normal_batches(4, 500), samples=50, measures={"active_units"})
-    assert rows == [("active_units", "encoder", 1.0, None, 2000, "1")]
+    assert rows == [Measurement("active_units", "encoder", 1.0, None, 2000, "1")]
     narrow = diagnose(tracks(0.001), reparam(1), normal_batches(4, 500), samples=2, measures={"active_units"})
     assert narrow[0].value == 1
 

@@ -17,7 +17,10 @@ from vbench.report.figures.style import marks, save
 from vbench.report.numbers import MissingError
 
 BY_NAME = {chart.name: chart for chart in CHARTS}
-_ELSEWHERE = ("gradient-cosine", "gradient-mse", "gradient-bias", "noise-share", "variance-outcome", "tuning")
+_ELSEWHERE = (
+    *("gradient-cosine", "gradient-mse", "gradient-bias", "noise-share", "variance-outcome", "tuning"),
+    *("likelihood-ladder", "likelihood-shortfall", "likelihood-gap"),
+)
 DRAWN = [name for name in BY_NAME if name not in _ELSEWHERE]
 
 
