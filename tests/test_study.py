@@ -55,6 +55,14 @@ def cells(study: Path) -> pd.DataFrame:
     return vbench.load(study / "small", "cells")
 
 
+def test_a_plan_says_what_is_wrong_with_data_that_cannot_be_read(tmp_path: Path) -> None:
+    plan = make_plan(grid(datasets=["npz[path=absent.npz]"]), results=tmp_path)
+    (reason,) = {planned.reason for planned in plan.cells}
+    assert {planned.action for planned in plan.cells} == {"run"}
+    assert reason.startswith("without its data, it will fail: ")
+    assert "absent.npz" in reason
+
+
 def test_every_cell_has_a_row_with_a_status(cells: pd.DataFrame) -> None:
     assert len(cells) == 2 * 2 * 3 * 2
     assert cells["status"].value_counts().to_dict() == {"skipped": 14, "done": 10}

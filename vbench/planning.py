@@ -18,6 +18,7 @@ from vbench.grid.parameters import canonical
 from vbench.listing import load_catalogue
 from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
+from vbench.registry import reason as one_line
 from vbench.types import Incompatible
 
 __all__ = ["Keep", "Plan", "Planned", "Rerun", "asked_grid", "make_plan"]
@@ -114,6 +115,7 @@ class _Planner:
         self.digest = functools.cache(self._digest)
         self.fitting = Fitting()
         self._specs: dict[str, Outcome] | None = None
+        self._unread: dict[Choice, str] = {}
 
     def plan(self) -> Plan:
         stored, kept_runs = (store.outcomes() for store in self.stores)
@@ -164,7 +166,7 @@ class _Planner:
             return "skip", obstacle
         before = stored.get(key)
         if before is None:
-            return "run", self._other(cell, stored) if stored else ""
+            return "run", self._unread.get(cell.dataset) or (self._other(cell, stored) if stored else "")
         if before.status not in _FINAL:
             return "run" if "failed" in self.rerun else "done", f"was {before.status}: {before.reason}"
         if "all" in self.rerun:
@@ -216,7 +218,8 @@ class _Planner:
     def _digest(self, dataset: Choice) -> str:
         try:
             return load_dataset(dataset).digest
-        except Exception:  # the attempt will say what is wrong with the data, in its own row
+        except Exception as error:  # the attempt will say so in its own row
+            self._unread[dataset] = f"without its data, it will fail: {one_line(error)}"
             return _NO_DATA
 
     def _obstacle(self, choices: tuple[Choice, ...]) -> str:
