@@ -48,7 +48,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_run_says_whom_it_judges_and_ends_with_the_figures_of_what_failed(run) -> None:
     done = run()
-    done.assert_outcomes(passed=8, failed=1)
+    done.assert_outcomes(passed=10, failed=1)
     done.stdout.fnmatch_lines(
         [
             "vbench *: judging prior:shifted (9 checks)",
@@ -66,7 +66,7 @@ def test_the_figures_go_into_the_xml(run, pytester: pytest.Pytester) -> None:
     for case in ET.parse(pytester.path / "report.xml").iter("testcase"):
         properties = {p.get("name"): p.get("value") for p in case.iter("property")}
         told[properties["vbench_check"]] = properties["vbench_verdict"], properties["vbench_figure"]
-    assert len(told) == 9
+    assert len(told) == 11
     assert told["prior:shifted source"][0] == "FAIL"
     assert told["prior:shifted normalised[real-1]"][0] == "PASS"
     assert told["prior:shifted normalised[real-1]"][1].startswith("integrates to one within")
@@ -80,7 +80,7 @@ def test_an_xfail_of_a_check_needs_a_reason(run) -> None:
 
 def test_an_xfail_of_a_check_that_passes_fails(run) -> None:
     done = run("@pytest.mark.xfail(reason='mine to know', strict=False)")
-    done.assert_outcomes(xfailed=1, failed=8)
+    done.assert_outcomes(xfailed=1, failed=10)
     done.stdout.fnmatch_lines(["*XPASS(strict)*mine to know*"])
     done.stdout.no_fnmatch_line("*checks that FAIL*")
 

@@ -101,7 +101,7 @@ def test_every_kind_says_what_a_registered_component_must_say(told: Told) -> Non
     for row in json.loads(told.listed.stdout):
         assert row["summary"].endswith(".")
         assert len(row["summary"]) < 100
-        assert any(character.isdigit() for character in row["source"])
+        assert row["kind"] == "executor" or any(character.isdigit() for character in row["source"])
         assert all(parameter["help"] for parameter in row["parameters"])
 
 
