@@ -51,7 +51,7 @@ def test_a_run_says_whom_it_judges_and_ends_with_the_figures_of_what_failed(run)
     done.assert_outcomes(passed=10, failed=1)
     done.stdout.fnmatch_lines(
         [
-            "vbench *: judging prior:shifted (9 checks)",
+            "vbench *: judging prior:shifted (11 checks)",
             "*= vbench: checks that FAIL =*",
             "prior:shifted source  its documentation has no line 'Source: author, year, title, id'",
             "*= short test summary info =*",
