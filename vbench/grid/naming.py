@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vbench.catalogue import EVERY_KIND, Catalogue
+from vbench.catalogue import EVERY_KIND, KINDS, Catalogue
 from vbench.grid.choices import Choice, parse_choice
 from vbench.grid.positions import GridError, nearest
 
@@ -14,7 +14,7 @@ __all__ = ["named_components"]
 def named_components(
     names: Sequence[str], catalogue: Catalogue, distribution: str | None = None, where: str = "check"
 ) -> list[Choice]:
-    """The components that names mean: ``vimco``, ``encoder:bernoulli``, ``rloo[k=2]``; without names, all.
+    """The components that names mean: ``vimco``, ``encoder:bernoulli``, ``rloo[k=2]``; without names, all that a grid crosses.
 
     A name that several kinds share means all of them.
 
@@ -35,7 +35,7 @@ def named_components(
         return [
             Choice(c.kind, c.name, {}, {p.name: p.default for p in c.parameters if not p.required})
             for c in catalogue
-            if distribution in (None, c.distribution)
+            if distribution in (None, c.distribution) and c.kind in KINDS
         ]
     found = []
     for text in names:
