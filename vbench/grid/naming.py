@@ -14,7 +14,9 @@ __all__ = ["named_components"]
 def named_components(
     names: Sequence[str], catalogue: Catalogue, distribution: str | None = None, where: str = "check"
 ) -> list[Choice]:
-    """The components that names mean: ``vimco``, ``encoder:bernoulli``, ``rloo[k=2]``; without names, all that a grid crosses.
+    """The components that names mean: ``vimco``, ``encoder:bernoulli``, ``rloo[k=2]``.
+
+    Without names, all that a grid crosses.
 
     A name that several kinds share means all of them.
 
