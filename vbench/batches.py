@@ -14,7 +14,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from vbench.rng import Rng, derive
 from vbench.types import Batch, Dataset
 
-__all__ = ["Order", "Split", "TrainingBatches", "binarize", "fixed_batches", "noticed_progress"]
+__all__ = ["Order", "Split", "TrainingBatches", "binarize", "fixed_batches", "noticed_progress", "rows"]
 
 Split = Literal["train", "valid", "test"]
 
@@ -232,6 +232,12 @@ class TrainingBatches:
                 strict=True,
             )
         ]
+
+
+def rows(batch: Batch, here: slice) -> Batch:
+    """Some of its data."""
+    mask = None if batch.mask is None else batch.mask[here]
+    return batch._replace(x=batch.x[here], index=batch.index[here], mask=mask)
 
 
 def fixed_batches(

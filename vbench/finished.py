@@ -17,7 +17,7 @@ from vbench.grid import cell_from_spec
 from vbench.listing import study_catalogue
 from vbench.model import Model
 from vbench.provenance import provenance, stale_reason
-from vbench.records import Outcome, Store
+from vbench.records import Outcome, Store, no_results
 from vbench.rng import Rng, derive
 from vbench.types import Batch, Encoder, Incompatible, Refittable
 
@@ -42,8 +42,8 @@ def trained(study: str | Path, cell: str) -> Built:
         DamagedError: the file is not what was written.
     """
     folder = Path(study)
-    if not (folder / "records").is_dir():
-        raise FileNotFoundError(f"no results in {folder} (a study's folder has a folder 'records')")
+    if none := no_results(folder):
+        raise FileNotFoundError(none)
     outcome = _find(Store(folder).outcomes(), cell)
     path = kept.file_of(folder, outcome)
     if path is None:

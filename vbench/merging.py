@@ -21,7 +21,7 @@ from vbench.grid.crossing import AXES
 from vbench.grid.parameters import canonical
 from vbench.grid.settings import Measure, Train
 from vbench.index import files
-from vbench.records import Store
+from vbench.records import Store, no_results
 
 __all__ = ["Merged", "merge", "united"]
 
@@ -67,8 +67,8 @@ def merge(studies: Sequence[Path], into: Path, catalogue: Catalogue) -> Merged:
         StoreError: a file cannot be written; the same call goes on from there.
     """
     for study in studies:
-        if not (study / "records").is_dir():
-            raise GridError([f"no results in {study} (a study's folder has a folder 'records')"])
+        if none := no_results(study):
+            raise GridError([none])
         if study.resolve() == into.resolve():
             raise GridError([f"{into} is one of the studies: merge into a new folder"])
     done = Merged()

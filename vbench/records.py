@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pandas import DataFrame
 
-__all__ = ["SCHEMA_VERSION", "STATUSES", "Outcome", "Row", "Store", "load", "wrong"]
+__all__ = ["SCHEMA_VERSION", "STATUSES", "Outcome", "Row", "Store", "load", "no_results", "wrong"]
 
 
 class Store:
@@ -232,6 +232,13 @@ def _concat(pieces: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables([empty, *(piece.replace_schema_metadata(None) for piece in pieces)]).unify_dictionaries()
 
 
+def no_results(study: Path) -> str:
+    """One line to say so where a folder holds no results; empty where it does."""
+    if (study / "records").is_dir():
+        return ""
+    return f"no results in {study} (a study's folder has a folder 'records')"
+
+
 def load(study: str | Path, table: str = "records", columns: Sequence[str] = ()) -> DataFrame:
     """The results of a study as a pandas DataFrame.
 
@@ -245,8 +252,8 @@ def load(study: str | Path, table: str = "records", columns: Sequence[str] = ())
         ValueError: an unknown table or column.
     """
     kept = Store(study)
-    if not (kept.folder / "records").is_dir():
-        raise FileNotFoundError(f"no results in {kept.folder} (a study's folder has a folder 'records')")
+    if none := no_results(kept.folder):
+        raise FileNotFoundError(none)
     if table not in ("records", "cells"):
         raise ValueError(f"unknown table {table!r}; one of records, cells")
     frame = kept.cells() if table == "cells" else kept.records()

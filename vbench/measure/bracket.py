@@ -10,9 +10,10 @@ from typing import Final, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from vbench.batches import rows
 from vbench.measure.annealing import Path, Schedule, anneal, temperatures, tuned_steps
 from vbench.measure.measurement import Measurement, mean_over_data
-from vbench.measure.weights import effective_size, log_mean
+from vbench.measure.weights import delta_variance, effective_size, log_mean
 from vbench.model import Model, frozen
 from vbench.rng import Rng, derive
 from vbench.types import Batch, Density
@@ -198,15 +199,14 @@ def _pieces(data: Iterable[Batch | Simulated], chains: int) -> Iterator[Batch | 
         datum = batch.x[0].numel() * batch.x.element_size() * chains
         size = max(1, _BUDGET // max(1, datum))
         for start in range(0, len(batch.x), size):
-            rows = slice(start, start + size)
-            mask = None if batch.mask is None else batch.mask[rows]
-            piece = batch._replace(x=batch.x[rows], index=batch.index[rows], mask=mask)
-            yield piece if z is None else Simulated(piece, z[:, rows])
+            here = slice(start, start + size)
+            piece = rows(batch, here)
+            yield piece if z is None else Simulated(piece, z[:, here])
 
 
 def _lower(found: Annealed, how: Annealing) -> list[Measurement]:
-    n, k = len(found.lower), how.chains
-    spread = float((1 / found.ess - 1 / k).clamp(min=0).sum()) if k > 1 else math.nan
+    n = len(found.lower)
+    spread = float(delta_variance(found.ess, how.chains).sum())
     return [
         mean_over_data("log_likelihood_ais", "all", found.lower, "nats", keep=True),
         Measurement("log_likelihood_ais_mc_error", "all", math.sqrt(spread) / n, None, n, "nats"),

@@ -8,6 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from vbench.batches import rows
 from vbench.families import DiagonalNormal
 from vbench.measure.measurement import Measurement, mean_over_data
 from vbench.model import Model
@@ -51,7 +52,8 @@ def _enumerated(model: Any, batch: Batch) -> Tensor | None:
         return None
     size = max(1, _TERMS // (states * max(1, batch.x[0].numel())))
     try:
-        return torch.cat([enumeration.log_evidence(model, piece) for piece in _pieces(batch, size)])
+        pieces = (rows(batch, slice(start, start + size)) for start in range(0, len(batch.x), size))
+        return torch.cat([enumeration.log_evidence(model, piece) for piece in pieces])
     except _REFUSED:
         return None
 
@@ -68,11 +70,3 @@ def _conjugate(model: Any, batch: Batch) -> Tensor | None:
         return conjugate.log_evidence(model, batch)
     except _REFUSED:
         return None
-
-
-def _pieces(batch: Batch, size: int) -> list[Batch]:
-    rows = [slice(start, start + size) for start in range(0, len(batch.x), size)]
-    return [
-        batch._replace(x=batch.x[r], index=batch.index[r], mask=None if batch.mask is None else batch.mask[r])
-        for r in rows
-    ]

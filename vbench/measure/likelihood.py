@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from vbench.measure.accumulate import WeightSums
 from vbench.measure.measurement import Measurement, mean_over_data
 from vbench.measure.sampling import draw_in_chunks
-from vbench.measure.weights import effective_size, jackknife, k_hat_limit, log_mean, pareto_k_hat
+from vbench.measure.weights import delta_variance, effective_size, jackknife, k_hat_limit, log_mean, pareto_k_hat
 from vbench.model import Model
 from vbench.rng import Rng, derive
 from vbench.types import Batch, Estimator
@@ -153,10 +152,7 @@ def _rung(log_w: Tensor, k: int) -> Rung:
     count = len(log_w) // k
     blocks = log_w[: count * k].reshape(count, k, -1).transpose(0, 1)  # [k, count, B]
     values, ess = log_mean(blocks), effective_size(blocks)
-    if count > 1:
-        variance = values.var(0) / count
-    else:
-        variance = (1 / ess[0] - 1 / k).clamp(min=0) if k > 1 else torch.full_like(ess[0], math.nan)
+    variance = values.var(0) / count if count > 1 else delta_variance(ess[0], k)
     return Rung(k, *(each.cpu() for each in (values.mean(0), variance, jackknife(blocks).mean(0), ess.mean(0))))
 
 

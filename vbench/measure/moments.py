@@ -21,6 +21,7 @@ from typing import Final, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from vbench.batches import rows
 from vbench.measure.accumulate import DatumSums, Spread
 from vbench.measure.draws import GradientDraws, agree
 from vbench.measure.lanes import LaneGradients, Lanes
@@ -142,9 +143,7 @@ def _cut(batch: Batch, most: int) -> Iterator[tuple[int, Batch]]:
     size = len(batch.x)
     data = -(-size // -(-size // most))
     for start in range(0, size, data):
-        here = slice(start, start + data)
-        mask = None if batch.mask is None else batch.mask[here]
-        yield start, batch._replace(x=batch.x[here], index=batch.index[here], mask=mask)
+        yield start, rows(batch, slice(start, start + data))
 
 
 def _guarded(source: GradientDraws) -> tuple[Lanes, LaneGradients]:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["MODEST", "effective_size", "jackknife", "k_hat_limit", "log_mean", "pareto_k_hat"]
+__all__ = ["MODEST", "delta_variance", "effective_size", "jackknife", "k_hat_limit", "log_mean", "pareto_k_hat"]
 
 MODEST: int = 5  # largest weights below which no tail can be fitted
 
@@ -24,6 +24,14 @@ def effective_size(log_w: Tensor) -> Tensor:
     report 348.
     """
     return (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()
+
+
+def delta_variance(ess: Tensor, k: int) -> Tensor:
+    r"""Monte Carlo variance of the log mean of k weights by the delta method, :math:`1 / \mathrm{ESS} - 1 / K`.
+
+    Too small where a few weights dominate; NaN for one weight.
+    """
+    return (1 / ess - 1 / k).clamp(min=0) if k > 1 else torch.full_like(ess, math.nan)
 
 
 def jackknife(log_w: Tensor) -> Tensor:

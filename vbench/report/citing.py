@@ -13,7 +13,7 @@ from vbench.execute.logs import plain
 from vbench.grid import GridError
 from vbench.grid.choices import parse_text
 from vbench.listing import load_catalogue, study_catalogue
-from vbench.records import Outcome, Store
+from vbench.records import Outcome, Store, no_results
 from vbench.sources import VBENCH, SourceError, Work, bibtex, keyed, parse_source
 
 __all__ = ["bibliography", "cite", "used"]
@@ -26,8 +26,8 @@ def cite(study: Path | None) -> int:
     names: set[Used] = set()
     catalogue = load_catalogue(strict=False)
     if study is not None:
-        if not (study / "records").is_dir():
-            raise GridError([f"no results in {study} (a study's folder has a folder 'records')"])
+        if none := no_results(study):
+            raise GridError([none])
         catalogue = study_catalogue(study)
         stores = Store(study), Store(study / "references")
         names = used(outcome for kept in stores for outcome in kept.outcomes().values())

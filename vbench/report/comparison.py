@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from vbench.records import load
+from vbench.records import load, no_results
 from vbench.report.intervals import ALPHA, holm
 from vbench.report.metrics import scale_of
 from vbench.report.pairing import COMPARED, rows
@@ -81,8 +81,8 @@ def compare(
     Source: Glynn & Whitt (1992), The Asymptotic Efficiency of Simulation Estimators, doi:10.1287/opre.40.3.505
     (variance x time); Holm (1979) and Schuirmann (1987) as in ``vbench.report.intervals``.
     """
-    if not (Path(study) / "records").is_dir():
-        raise FileNotFoundError(_no_study(Path(study)))
+    if none := no_results(Path(study)):
+        raise FileNotFoundError(none + _hint(Path(study)))
     records, cells = load(study), load(study, "cells")
     if tuned:
         cells = at_best(records, cells)
@@ -165,9 +165,8 @@ def _ran_beside_others(cells: DataFrame) -> set[str]:
     return set(timed["cell"].astype("str")[shared.any(1)])
 
 
-def _no_study(folder: Path) -> str:
-    """Where there are no results: the study that may have been meant."""
+def _hint(folder: Path) -> str:
+    """The study that may have been meant."""
     near = [f for root in (folder.parent, Path("results")) for f in sorted(root.glob("*")) if (f / "records").is_dir()]
     meant = difflib.get_close_matches(folder.name, [f.name for f in near], n=1)
-    hint = f"; did you mean {next(f for f in near if f.name == meant[0])}?" if meant else ""
-    return f"no results in {folder} (a study's folder has a folder 'records'){hint}"
+    return f"; did you mean {next(f for f in near if f.name == meant[0])}?" if meant else ""

@@ -122,14 +122,12 @@ def read_evidence(folder: str | Path) -> Evidence:
         FileNotFoundError: it holds no results.
     """
     from vbench.provenance import code_digest
-    from vbench.records import Store
+    from vbench.records import Store, no_results
     from vbench.report.staleness import stale_reasons
 
     store = Store(folder)
-    if not (store.folder / "records").is_dir():
-        raise FileNotFoundError(
-            f"no results in {folder} (a study's folder has a folder 'records'){_hint(store.folder)}"
-        )
+    if none := no_results(store.folder):
+        raise FileNotFoundError(none + _hint(store.folder))
     records, cells = store.records(), store.cells()
     reasons = stale_reasons(store.outcomes().values(), code_digest())
     found = _named(records, cells.assign(stale=[reasons[key] for key in cells["cell"]]))

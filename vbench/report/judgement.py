@@ -17,7 +17,7 @@ from vbench.discovery import digest
 from vbench.grid import Choice, GridError
 from vbench.listing import study_catalogue
 from vbench.provenance import code_digest
-from vbench.records import Store
+from vbench.records import Store, no_results
 from vbench.testing.judging import checks_of
 from vbench.testing.subject import Subject, registered
 from vbench.testing.subject import subject as subject_of
@@ -40,8 +40,8 @@ def check_study(study: Path, as_json: bool = False) -> int:
 
     The verdicts are kept in the study's folder, each as soon as it is there; returns the exit code.
     """
-    if not (study / "records").is_dir():
-        print(f"no results in {study} (a study's folder has a folder 'records')", file=sys.stderr)
+    if none := no_results(study):
+        print(none, file=sys.stderr)
         return 2
     study_catalogue(study)  # with the plugin files that are kept there
     specs = [o.spec["estimator"] for o in Store(study).outcomes().values() if "estimator" in o.spec]

@@ -17,7 +17,7 @@ import vbench
 from vbench.execute.logs import plain
 from vbench.grid import GridError, read_grid
 from vbench.listing import load_catalogue
-from vbench.records import Outcome, Store
+from vbench.records import Outcome, Store, no_results
 from vbench.report.console import watched
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def reproduce(
     study: Path, *, cells: int | None, into: Path | None, as_json: bool, threads: int | None, **settings: Any
 ) -> int:
     """Run a study's own grid again, all of it or so many cells, and say what came out otherwise; the exit code."""
-    if not (study / "records").is_dir():
-        raise GridError([f"no results in {study} (a study's folder has a folder 'records')"])
+    if none := no_results(study):
+        raise GridError([none])
     grid = read_grid(study / "grid.yaml", load_catalogue)
     before = {key: o for key, o in Store(study).outcomes().items() if o.status in ("done", "diverged")}
     chosen = sorted(before)[:cells]  # keys are hashes: the first are a sample

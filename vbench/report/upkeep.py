@@ -17,7 +17,7 @@ from vbench.grid import GridError, read_grid
 from vbench.kept import missing, superfluous
 from vbench.listing import load_catalogue
 from vbench.merging import merge as merge_studies
-from vbench.records import Outcome, Store
+from vbench.records import Outcome, Store, no_results
 
 __all__ = ["clean", "log", "merge", "status", "verify"]
 
@@ -31,8 +31,8 @@ def _stores(study: Path) -> tuple[Store, Store]:
     Raises:
         GridError: no results are there.
     """
-    if not (study / "records").is_dir() and not (study / "claims").is_dir():
-        raise GridError([f"no results in {study} (a study's folder has a folder 'records')"])
+    if (none := no_results(study)) and not (study / "claims").is_dir():
+        raise GridError([none])
     return Store(study), Store(study / "references")
 
 
