@@ -17,7 +17,7 @@ from vbench import store
 from vbench.attempts import Outcome
 from vbench.resume import below, packed, unpacked
 
-__all__ = ["KINDS", "file_of", "load", "missing", "save", "superfluous"]
+__all__ = ["KINDS", "file_of", "folder", "load", "missing", "save", "superfluous"]
 
 KINDS: Final = ("weights", "state")  # a state has the weights too
 

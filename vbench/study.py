@@ -14,7 +14,7 @@ from vbench.claims import Claims
 from vbench.execute.asked import executor_named, make_executor
 from vbench.execute.jobs import Event, Executor, ExecutorError, Job, Limits, Wait
 from vbench.grid import Grid, GridError
-from vbench.listing import load_catalogue
+from vbench.listing import known_catalogue
 from vbench.planning import Keep, Plan, Planned, Rerun, asked_grid, make_plan
 from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
@@ -134,7 +134,7 @@ def run(
         on_plan(plan)
     store = stores[0]
     _keep_grid(plan)
-    catalogue = load_catalogue()
+    catalogue = known_catalogue()
 
     def commit(assignment: Assignment, status: str, reason: str) -> None:
         """For an attempt that could not write its own outcome."""

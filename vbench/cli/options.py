@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import click
 
-__all__ = [
-    "EVERY_KIND",
-    "KINDS",
-    "Bytes",
-    "Shard",
-    "as_json",
-    "filters",
-    "grid",
-    "keep_stale",
-    "max_cells",
-    "overrides",
-    "rerun",
-    "results",
-    "study",
-]
+__all__ = ["EVERY_KIND", "KINDS", "Bytes", "Shard", "as_json", "planned", "study"]
 
 
 class Shard(click.ParamType[tuple[int, int]]):
@@ -58,34 +45,43 @@ class Bytes(click.ParamType[int]):
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="For scripts: JSON on standard output.")
-grid = click.argument("grid", type=click.Path(path_type=Path))
-results = click.option(
-    "--results",
-    default="results",
-    show_default=True,
-    help="Root folder of all studies.",
-    type=click.Path(path_type=Path),
-)
-overrides = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of the grid."
-)
-filters = click.option(
-    "--filter", "filters", multiple=True, metavar="AXIS=GLOB", help="Only these cells; several are ANDed."
-)
-rerun = click.option(
-    "--rerun",
-    type=click.Choice(["failed", "stale", "all"]),
-    help="Which stored results are made again.  [default: failed and stale ones]",
-)
-max_cells = click.option(
-    "--max-cells",
-    type=click.IntRange(1),
-    default=10_000,
-    show_default=True,
-    help="Ask before a grid with more.",
-)
-keep_stale = click.option("--keep-stale", is_flag=True, help="Keep results whose code has since changed, marked.")
 study = click.argument("study", type=click.Path(path_type=Path))
+
+_PLANNED = (
+    click.argument("grid", type=click.Path(path_type=Path)),
+    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of the grid."),
+    click.option(
+        "--filter", "filters", multiple=True, metavar="AXIS=GLOB", help="Only these cells; several are ANDed."
+    ),
+    click.option(
+        "--results",
+        default="results",
+        show_default=True,
+        help="Root folder of all studies.",
+        type=click.Path(path_type=Path),
+    ),
+    click.option("--keep-stale", is_flag=True, help="Keep results whose code has since changed, marked."),
+    click.option(
+        "--rerun",
+        type=click.Choice(["failed", "stale", "all"]),
+        help="Which stored results are made again.  [default: failed and stale ones]",
+    ),
+    click.option(
+        "--max-cells",
+        type=click.IntRange(1),
+        default=10_000,
+        show_default=True,
+        help="Ask before a grid with more.",
+    ),
+)
+
+
+def planned(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What ``run`` and ``plan`` ask alike: a grid, and which of its cells are to be run."""
+    for option in reversed(_PLANNED):
+        command = option(command)
+    return command
+
 
 KINDS = click.Choice(["dataset", "encoder", "decoder", "prior", "estimator"])
 EVERY_KIND = click.Choice([*KINDS.choices, "executor"])

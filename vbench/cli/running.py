@@ -14,13 +14,7 @@ from vbench.cli.group import example, main
 
 
 @main.command(epilog=example("vbench run results/quickstart/grid.yaml --set seeds=1 --filter 'estimator=iwae*'"))
-@options.grid
-@options.overrides
-@options.filters
-@options.results
-@options.keep_stale
-@options.rerun
-@options.max_cells
+@options.planned
 @click.option("--workers", type=click.IntRange(0), help="Cells at once, a process each.  [default: cores]")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Torch threads of each cell.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
@@ -90,13 +84,7 @@ def run(
 
 
 @main.command(epilog=example("vbench plan results/quickstart/grid.yaml"))
-@options.grid
-@options.overrides
-@options.filters
-@options.results
-@options.keep_stale
-@options.rerun
-@options.max_cells
+@options.planned
 @options.as_json
 def plan(
     grid: Path,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from collections.abc import Callable
-from functools import reduce
-from typing import Any
 
 from vbench.execute.jobs import Executor, ExecutorError, Limits
 from vbench.grid import GridError, parse_choice
-from vbench.listing import load_catalogue
+from vbench.listing import known_catalogue, load_catalogue
 
 __all__ = ["executor_named", "make_executor"]
 
@@ -39,12 +37,10 @@ def make_executor(asked: str | Callable[..., Executor], limits: Limits, workers:
     given = {"limits": limits, "workers": workers}
     if not isinstance(asked, str):
         return asked(**given)
-    catalogue = load_catalogue()
+    catalogue = known_catalogue()
     choice = parse_choice(asked, "executor", catalogue, "--executor")
-    component = catalogue.components["executor"][choice.name]
     # not from the registry: that loads every plugin, while this one could begin already
-    module, _, path = component.module.partition(":")
-    factory: Any = reduce(getattr, path.split("."), importlib.import_module(module))
+    factory = pkgutil.resolve_name(catalogue.components["executor"][choice.name].module)
     try:
         made: Executor = factory(**given, **choice.parameters)
     except ExecutorError as error:

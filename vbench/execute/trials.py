@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import json
 import os
+import pkgutil
 import random
 import signal
 import subprocess
@@ -175,10 +175,7 @@ def drive(name: str, options: str, folder: str, seconds: str) -> None:
     """
     server.PRELOAD = ("torch",)  # enough here, and quick
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background begins without it
-    module, _, path = name.partition(":")
-    factory: Any = importlib.import_module(module)
-    for part in path.split("."):
-        factory = getattr(factory, part)
+    factory = pkgutil.resolve_name(name)
 
     def say(*words: Any) -> None:
         print(json.dumps(words), flush=True)

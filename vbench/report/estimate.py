@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vbench import checkpoints
+from vbench import checkpoints, kept
 from vbench.grid import Cell, Train
 from vbench.grid.parameters import canonical
 from vbench.planning import Plan, Planned
@@ -120,7 +120,7 @@ def _size(study: Path, folder: Path, outcome: Outcome) -> int:
     record = folder / "records" / outcome.key[:2] / f"{outcome.key}.{outcome.attempt}.parquet"
     paths = [record, study / "logs" / f"{outcome.key}.log", *checkpoints.folder(study, outcome.key).glob("*")]
     if outcome.facts.get("kept"):
-        paths.append(study / "kept" / str(outcome.facts["kept"]))
+        paths.append(kept.folder(study) / str(outcome.facts["kept"]))
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
