@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +18,7 @@ from vbench.report.selection import LABELS
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-__all__ = ["as_json", "as_latex", "notes", "show", "terminal"]
+__all__ = ["as_json", "as_latex", "notes", "printed", "show", "terminal"]
 
 _AXES: Final = (*LABELS, "settings", "part", "step")
 _APART: Final = (OTHER, "no baseline", "not measured", "failed")
@@ -28,8 +28,19 @@ _AT: Final = {"k": "as recorded (equal K)", "evaluations": "at equal evaluations
 
 def show(study: str | Path, form: str, **asked: Any) -> int:
     """Compare, and print as ``table``, ``json``, ``csv`` or ``latex``; returns the exit code."""
+    return printed(form, lambda: compare(study, **asked), terminal, as_json, as_latex)
+
+
+def printed(
+    form: str,
+    made: Callable[[], DataFrame],
+    terminal: Callable[[DataFrame], Iterable[Any]],
+    as_json: Callable[[DataFrame], dict[str, Any]],
+    as_latex: Callable[[DataFrame], str],
+) -> int:
+    """Make a table and print it in one of the four forms, or why there is none; returns the exit code."""
     try:
-        table = compare(study, **asked)
+        table = made()
     except (ComparisonError, FileNotFoundError) as mistake:
         print(mistake, file=sys.stderr)
         return 2

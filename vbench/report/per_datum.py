@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from vbench.records import Store, load
 from vbench.report import trust
+from vbench.report.comparison_table import printed
 from vbench.report.intervals import ALPHA, holm
 from vbench.report.selection import ComparisonError, unknown
 from vbench.report.summary import AXES
@@ -180,26 +181,21 @@ def notes(table: DataFrame) -> list[str]:
 
 def show(study: str | Path, form: str, **asked: Any) -> int:
     """Compare, and print as ``table``, ``json``, ``csv`` or ``latex``; returns the exit code."""
-    try:
-        table = paired_differences(study, **asked)
-    except (ComparisonError, FileNotFoundError) as mistake:
-        print(mistake, file=sys.stderr)
-        return 2
-    if form == "json":
-        told = {"metric": asked["metric"], "baseline": table["baseline"].iloc[0], "notes": notes(table)}
-        print(json.dumps(told | {"rows": json.loads(table.to_json(orient="records", double_precision=15))}, indent=2))
-    elif form == "csv":
-        print(table.to_csv(index=False), end="")
-    elif form == "latex":
-        frame = _printed(table).style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
-        comments = "".join(f"% {line}\n" for line in notes(table))
-        print(comments + frame.to_latex(hrules=True, column_format="lrrrlrr"), end="")
-    else:
-        _print(table)
-    return 0
+    return printed(form, lambda: paired_differences(study, **asked), _terminal, _as_json, _as_latex)
 
 
-def _printed(table: DataFrame) -> DataFrame:
+def _as_json(table: DataFrame) -> dict[str, Any]:
+    told = {name: table[name].iloc[0] for name in ("metric", "baseline")}
+    return told | {"notes": notes(table), "rows": json.loads(table.to_json(orient="records", double_precision=15))}
+
+
+def _as_latex(table: DataFrame) -> str:
+    frame = _shown(table).style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+    body: str = frame.to_latex(hrules=True, column_format="lrrrlrr")
+    return "".join(f"% {line}\n" for line in notes(table)) + body
+
+
+def _shown(table: DataFrame) -> DataFrame:
     """The rows as text, named by what differs."""
     import pandas as pd
 
@@ -222,21 +218,19 @@ def _printed(table: DataFrame) -> DataFrame:
     return pd.DataFrame(rows, columns=list(_HEAD))
 
 
-def _print(table: DataFrame) -> None:
+def _terminal(table: DataFrame) -> Iterator[Any]:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console, first = Console(), table.iloc[0]
-    title = f"{first['metric']}: paired differences to {first['baseline']}, {first['split']} data"
-    console.print(Text(title), soft_wrap=True)
+    first = table.iloc[0]
+    yield Text(f"{first['metric']}: paired differences to {first['baseline']}, {first['split']} data")
     found = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     for name in _HEAD:
         word = name in ("model", "verdict")
         found.add_column(name, justify="left" if word else "right", no_wrap=not word, overflow="fold")
-    for row in _printed(table).itertuples(index=False):
+    for row in _shown(table).itertuples(index=False):
         found.add_row(*map(Text, row))  # brackets are no markup
-    console.print(found)
+    yield found
     for line in notes(table):
-        console.print(Text(line, style="dim"), soft_wrap=True)
+        yield Text(line, style="dim")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from annotated_types import Ge
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from vbench import Activation, Batch, Draw, Encoder, Rng, Space, Trait, mlp
-from vbench_priors.sticks import log_complement, shares, weights
+from vbench import Batch, Draw, Rng
+from vbench_priors.sticks import SharesEncoder, log_complement, shares, weights
 
 __all__ = ["Kumaraswamy", "KumaraswamyEncoder"]
 
@@ -41,7 +39,7 @@ class Kumaraswamy:
         return terms.sum(-1) - log_volume
 
 
-class KumaraswamyEncoder(Encoder):
+class KumaraswamyEncoder(SharesEncoder):
     r"""Stick-breaking weights with Kumaraswamy shares, whose distribution function has an inverse.
 
     .. math:: \pi_k = v_k \prod_{j<k} (1 - v_j), \qquad q(v_k | x) = a b\, v^{a-1} (1 - v^a)^{b-1}, \qquad
@@ -53,20 +51,6 @@ class KumaraswamyEncoder(Encoder):
     Source: Nalisnick & Smyth (2017), Stick-Breaking Variational Autoencoders, arXiv:1605.06197.
     """
 
-    offers = frozenset({Trait.PATHWISE, Trait.DENSITY, Trait.NORMALIZED, Trait.AMORTIZED})
-
-    def __init__(
-        self,
-        x: Space,
-        latent: Annotated[int, Ge(1), "number of shares"] = 50,
-        hidden: Annotated[Sequence[Annotated[int, Ge(1)]], "widths of the hidden layers"] = (200, 200),
-        activation: Annotated[Activation, "between the layers"] = "tanh",
-    ) -> None:
-        super().__init__()
-        self.z = Space((latent + 1,), "simplex")
-        self.net = mlp(x.size, hidden, 2 * latent, activation)
-
     def forward(self, batch: Batch, model: Any) -> Kumaraswamy:
         """q(z | x) with parameters ``[B, latent]``."""
-        a, b = softplus(self.net(batch.x.flatten(1))).chunk(2, -1)
-        return Kumaraswamy(a, b)
+        return Kumaraswamy(*map(softplus, self.parameters_of(batch)))

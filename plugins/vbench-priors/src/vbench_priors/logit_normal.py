@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from annotated_types import Ge
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from vbench import Activation, Batch, Draw, Encoder, Rng, Space, Trait, mlp
-from vbench_priors.sticks import shares, weights
+from vbench import Batch, Draw, Rng
+from vbench_priors.sticks import SharesEncoder, shares, weights
 
 __all__ = ["LogitNormal", "LogitNormalEncoder"]
 
@@ -42,7 +40,7 @@ class LogitNormal:
         return (of_odds - log_v - log_rest).sum(-1) - log_volume
 
 
-class LogitNormalEncoder(Encoder):
+class LogitNormalEncoder(SharesEncoder):
     r"""Stick-breaking weights with logit-normal shares.
 
     .. math:: \pi_k = v_k \prod_{j<k} (1 - v_j), \qquad v_k = \sigma(\mu_k + s_k \epsilon_k)
@@ -54,19 +52,6 @@ class LogitNormalEncoder(Encoder):
     Gauss-logit parameterisation).
     """
 
-    offers = frozenset({Trait.PATHWISE, Trait.DENSITY, Trait.NORMALIZED, Trait.AMORTIZED})
-
-    def __init__(
-        self,
-        x: Space,
-        latent: Annotated[int, Ge(1), "number of shares"] = 50,
-        hidden: Annotated[Sequence[Annotated[int, Ge(1)]], "widths of the hidden layers"] = (200, 200),
-        activation: Annotated[Activation, "between the layers"] = "tanh",
-    ) -> None:
-        super().__init__()
-        self.z = Space((latent + 1,), "simplex")
-        self.net = mlp(x.size, hidden, 2 * latent, activation)
-
     def forward(self, batch: Batch, model: Any) -> LogitNormal:
         """q(z | x) with parameters ``[B, latent]``."""
-        return LogitNormal(*self.net(batch.x.flatten(1)).chunk(2, -1))
+        return LogitNormal(*self.parameters_of(batch))

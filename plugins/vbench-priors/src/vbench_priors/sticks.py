@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
-__all__ = ["Shares", "log_complement", "shares", "weights"]
+from vbench import Activation, Batch, Encoder, Space, Trait, mlp
+
+__all__ = ["Shares", "SharesEncoder", "log_complement", "shares", "weights"]
 
 
 class Shares(NamedTuple):
@@ -48,3 +52,24 @@ def log_complement(log_p: Tensor) -> Tensor:
 
 def _positive(z: Tensor) -> Tensor:
     return z.clamp(min=torch.finfo(z.dtype).tiny)
+
+
+class SharesEncoder(Encoder):
+    """What encoders of independent shares have in common: one net that gives two parameters of each."""
+
+    offers = frozenset({Trait.PATHWISE, Trait.DENSITY, Trait.NORMALIZED, Trait.AMORTIZED})
+
+    def __init__(
+        self,
+        x: Space,
+        latent: Annotated[int, Ge(1), "number of shares"] = 50,
+        hidden: Annotated[Sequence[Annotated[int, Ge(1)]], "widths of the hidden layers"] = (200, 200),
+        activation: Annotated[Activation, "between the layers"] = "tanh",
+    ) -> None:
+        super().__init__()
+        self.z = Space((latent + 1,), "simplex")
+        self.net = mlp(x.size, hidden, 2 * latent, activation)
+
+    def parameters_of(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Two of each share, ``[B, latent]`` both, of any sign."""
+        return self.net(batch.x.flatten(1)).chunk(2, -1)
