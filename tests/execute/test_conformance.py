@@ -10,7 +10,7 @@ import pytest
 from tests.execute import wrong
 from vbench.execute import running
 from vbench.testing import Verdict, checks, parametrize_with_checks
-from vbench.testing import checks_executor as suite
+from vbench.testing import executor_runs as suite
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups"),
