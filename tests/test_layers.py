@@ -31,6 +31,7 @@ LAYERS: dict[str, list[str]] = {
         "continuing",
         "finished",
         "merging",
+        "assignment",
     ],
     "L5": ["optimizers", "measure", "training", "runner", "execute", "planning", "study"],
     "L6": ["report", "scaffold", "plot", "cli", "__main__"],

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vbench.assignment import Assignment
 from vbench.catalogue import Catalogue
 from vbench.claims import Claims
 from vbench.execute.asked import executor_named, make_executor
@@ -18,7 +19,6 @@ from vbench.listing import known_catalogue
 from vbench.planning import Keep, Plan, Planned, Rerun, asked_grid, make_plan
 from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
-from vbench.runner import Assignment
 from vbench.store import replace as replace_file
 
 __all__ = ["Plan", "Planned", "Result", "make_plan", "run"]

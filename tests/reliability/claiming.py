@@ -181,7 +181,7 @@ def clocks_that_jump(folder: Path) -> None:
     "F36",
     {
         "no fencing": instead("vbench.claims.held", lambda path, nonce: True),
-        "nobody asks": instead("vbench.runner.Assignment.held", True),
+        "nobody asks": instead("vbench.assignment.Assignment.held", True),
     },
 )
 def late_owner(folder: Path) -> None:

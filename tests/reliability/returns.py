@@ -11,9 +11,10 @@ import torch
 
 from tests.reliability.harness import fault, instead
 from tests.reliability.small import small
+from vbench.assignment import Assignment
 from vbench.planning import make_plan
 from vbench.records import Outcome, Row, Store
-from vbench.runner import Assignment, attempt
+from vbench.runner import attempt
 from vbench.types import Estimate
 
 FORWARD = "vbench.estimators.pathwise.Pathwise.forward"
