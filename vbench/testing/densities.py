@@ -47,7 +47,7 @@ def grid(space: Space) -> Grid:
     Raises:
         ValueError: more than two real variables, or too many states.
     """
-    if space.support in ("binary", "categorical"):
+    if space.support in ("binary", "categorical", "levels"):
         points = states(space, 1 << 17)
         return Grid(points, torch.zeros(len(points), dtype=torch.float64), torch.zeros_like(points))
     if space.support == "unit":

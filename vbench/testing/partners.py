@@ -38,6 +38,8 @@ def batch_of(x: Space, size: int = 3) -> Batch:
     generator = torch.Generator().manual_seed(13)
     values = torch.randn(size, *x.shape, generator=generator, dtype=torch.float64)
     drawn = {"binary": (values > 0.2).double(), "unit": values.sigmoid()}.get(x.support, values + 0.3)
+    if x.support == "levels":
+        drawn = (values.sigmoid() * (x.levels - 1)).round() / (x.levels - 1)
     return Batch(drawn, torch.arange(size))
 
 
@@ -157,15 +159,16 @@ def unrolls(subject: Subject) -> bool:
 
 
 def data_spaces(needs: frozenset[str]) -> list[Space]:
-    """Small data for a part with these needs: every state of binary data and a line of real ones can be summed.
+    """Small data for a part with these needs: all states of bits and levels and a line of real ones can be summed.
 
     A part that asks for no support serves real data, or should say what it needs.
     """
     image, steps = Trait.IMAGE in needs, Trait.STEPS in needs
     binary = Space((3, 3) if image else (2, 2) if steps else (4,), "binary")
     real = Space((1, 1) if image else (2, 1) if steps else (1,))
+    levels = Space((1, 2) if image else (2,), "levels", levels=5)
     asked = {trait for trait in needs if trait.endswith("-data")}
-    return [space for space in (real, binary) if asked <= {Trait.data(space.support)}][:1]
+    return [space for space in (real, binary, levels) if asked <= {Trait.data(space.support)}][:1]
 
 
 def source_check(subject: Subject) -> Check:
