@@ -22,7 +22,10 @@ from vbench.registry import Registered, load_registry
 from vbench.rng import derive
 from vbench.types import Dataset, Encoder, Estimator, Incompatible, Space, Support, Trait
 
-__all__ = ["Built", "Fitting", "build", "build_choices", "build_estimator", "load_dataset", "sample_part", "traits"]
+__all__ = [
+    *("Built", "Fitting", "build", "build_choices", "build_estimator", "dataset", "load_dataset", "sample_part"),
+    "traits",
+]
 
 
 class Built(NamedTuple):
@@ -46,6 +49,18 @@ def load_dataset(choice: Choice) -> Dataset:
     folder = Path(beside().folder) if "folder" in registered.provided else None
     files = _files(folder, choice.parameters) if folder else ()
     return _dataset(registered.factory, json.dumps(choice.parameters), folder, files)
+
+
+def dataset(text: str) -> Dataset:
+    """A dataset by its name and parameters, as in a grid, loaded once per process.
+
+    Raises:
+        GridError: an unknown name or a wrong parameter.
+
+    >>> dataset("bernoulli-bars[side=3]").x.shape
+    (3, 3)
+    """
+    return load_dataset(parse_choice(text, "dataset", load_catalogue(strict=False), "dataset"))
 
 
 def _files(folder: Path, parameters: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:

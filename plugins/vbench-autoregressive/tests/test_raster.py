@@ -5,16 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 from scipy import stats
+from torch import nn
 from torch.func import functional_call, grad, vmap
 from vbench_autoregressive import vbench_decoders
 from vbench_autoregressive.gated import GatedLayer, GatedStack
 from vbench_autoregressive.pixelcnn import PixelCNNDecoder
 from vbench_autoregressive.pixelvae import PixelVAEDecoder
 
-from vbench import Decoder, Incompatible, Rng, Space, Trait, build, sample
+from vbench import Batch, Decoder, Incompatible, Rng, Space, Trait, build, sample
 from vbench.oracles.enumeration import states
 from vbench.study import make_plan
-from vbench.testing import Verdict, check
+from vbench.testing import Verdict, check, checks
+from vbench.testing.verdict import run_checks
 
 GRID = Path(__file__).parents[1] / "grid.yaml"
 MADE = {
@@ -150,13 +152,25 @@ def test_the_latent_enters_where_it_is_said_to():
 def test_every_parameter_learns_alone_as_in_a_batch(name):
     decoder, z = made(name, (4, 4)), latents(2, 3)
     x = (torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.5).double()
-    parameters = dict(decoder.named_parameters())
+
+    class Scored(nn.Module):
+        """A likelihood asks its nets after the decoder's call, so a swap of parameters has to last for both."""
+
+        def __init__(self):
+            super().__init__()
+            self.decoder = decoder
+
+        def forward(self, z, x):
+            return self.decoder(z, None, None).log_prob(x).mean()
+
+    scored = Scored()
+    parameters = dict(scored.named_parameters())
 
     def one(parameters, x, z):
-        return functional_call(decoder, parameters, (z[:, None], None, None)).log_prob(x[None]).mean()
+        return functional_call(scored, parameters, (z[:, None], x[None]))
 
     lanes = vmap(grad(one), in_dims=(None, 0, 1), randomness="error")(parameters, x, z)
-    whole = torch.autograd.grad(decoder(z, None, None).log_prob(x).mean(), list(parameters.values()))
+    whole = torch.autograd.grad(scored(z, x), list(parameters.values()))
     for found, g in zip(lanes.values(), whole, strict=True):
         torch.testing.assert_close(found.mean(0), g)
         assert g.any()
@@ -202,7 +216,7 @@ def test_what_does_not_fit_is_told():
 
     for name in vbench_decoders():
         assert "needs binary-data" in reason(name, "digits[binarization=levels]")
-        assert "needs image" in reason(name, "linear-gaussian")
+        assert "needs binary-data and image" in reason(name, "linear-gaussian")
 
 
 def test_a_local_decoder_goes_with_an_autoregressive_prior():
@@ -210,19 +224,17 @@ def test_a_local_decoder_goes_with_an_autoregressive_prior():
     parts = {"dataset": "digits", "encoder": "gaussian[latent=3]", "estimator": "reparam"}
     cell = build(decoder="pixelvae[reach=1]", prior="flow[structure=autoregressive]", **parts)
     x = torch.rand(4, 8, 8).round()
-    batch = cell.data and torch.arange(4)
-    from vbench import Batch
-
-    estimate = cell.estimator(cell.model, Batch(x, batch), Rng(0))
+    estimate = cell.estimator(cell.model, Batch(x, torch.arange(4)), Rng(0))
     estimate.surrogate.mean().backward()
     for part in (cell.model.encoder, cell.model.decoder, cell.model.prior):
         assert all(p.grad is not None and p.grad.isfinite().all() for p in part.parameters())
     assert set(sample(cell, 2).unique().tolist()) <= {0.0, 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", vbench_decoders())
 def test_judged(name):
-    found = check("decoder", name, channels=4)
+    found = check("decoder", name)
     assert [f"{r.name}: {r.figure}" for r in found if r.verdict is not Verdict.PASS] == []
 
 
@@ -243,8 +255,8 @@ def test_the_judge_catches_mask_b():
         def forward(self, z, batch, model):
             return self.inner(z, batch, model)
 
-    failed = {r.name for r in check("decoder", Twin) if r.verdict is Verdict.FAIL}
-    assert "normalised[binary, real latent]" in failed
+    asked = [one for one in checks("decoder", Twin) if one.name.startswith("normalised")]
+    assert [r.verdict for r in run_checks(iter(asked))] == [Verdict.FAIL] * 2
 
 
 def test_layers_share_the_reach():
