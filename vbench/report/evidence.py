@@ -16,7 +16,7 @@ from vbench.report.summary import AXES, MODEL_AXES
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-__all__ = ["Evidence", "Study", "evidence", "plain", "read_evidence"]
+__all__ = ["Evidence", "Study", "evidence", "plain", "read_evidence", "short_names"]
 
 Study = "str | Path | tuple[DataFrame, DataFrame] | Evidence"
 """A study's folder, or its frames ``(records, cells)`` as :func:`vbench.load` gives them, filtered as one likes."""
@@ -151,7 +151,7 @@ def _named(records: DataFrame, cells: DataFrame) -> Evidence:
         if column not in cells:
             cells = cells.assign(**{column: None})
     texts = cells[list(AXES)].astype("str")
-    short = {axis: _short(texts.loc[cells["status"] != "skipped", axis].unique()) for axis in AXES}
+    short = {axis: short_names(texts.loc[cells["status"] != "skipped", axis].unique()) for axis in AXES}
     varying = [axis for axis in AXES if len(short[axis]) > 1]
     panels = [axis for axis in varying if axis in MODEL_AXES]
     settings = _settings(cells)
@@ -192,8 +192,12 @@ def _estimand(estimator: str, bound: Any, k: Any, target: Any) -> str:
     return plain(found or f"{estimator}: no bound declared")
 
 
-def _short(values: Iterable[str]) -> dict[str, str]:
-    """Each value by its name alone where the names tell the values apart, else in full."""
+def short_names(values: Iterable[str]) -> dict[str, str]:
+    """Each value by its name alone where the names tell the values apart, else in full.
+
+    >>> short_names(["iwae[k=5]", "reparam"]), short_names(["iwae[k=5]", "iwae[k=1]"])
+    ({'iwae[k=5]': 'iwae', 'reparam': 'reparam'}, {'iwae[k=5]': 'iwae[k=5]', 'iwae[k=1]': 'iwae[k=1]'})
+    """
     values = list(values)
     names = [value.partition("[")[0] for value in values]
     return dict(zip(values, names if len(set(names)) == len(names) else values, strict=True))
