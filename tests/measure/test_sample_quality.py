@@ -246,3 +246,11 @@ def test_settings_are_read_and_leave_older_keys_alone():
 def test_pictures_are_no_part_of_the_tables(study):
     assert not [name for name in vbench.load(study, "cells") if "picture" in name]
     assert isinstance(vbench.load(study), pd.DataFrame)
+
+
+def test_a_page_shows_them_and_holds_against_the_records(study, tmp_path):
+    from vbench.report import reporting
+
+    assert reporting.report(study, tmp_path) == 0
+    assert {"samples.svg", "reconstructions.svg", "sample-quality.svg"} <= {f.name for f in tmp_path.rglob("*.svg")}
+    assert reporting.check(study, tmp_path) == 0
