@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 import time
 import traceback
@@ -75,7 +76,9 @@ class _Attempt:
             traceback=trace,
             started=self.started,
         )
-        self.assignment.store.commit(outcome, self.rows, {name: each.tolist() for name, each in self.values.items()})
+        shown = {name: _png(each) for name, each in self.values.items() if each.ndim == 2}
+        values = {name: each.tolist() for name, each in self.values.items() if name not in shown}
+        self.assignment.store.commit(outcome, self.rows, values, shown)
         if status != "oom":  # which may go better with more memory
             self.points.remove()
         return status
@@ -111,6 +114,15 @@ def attempt(assignment: Assignment, report: Report) -> str:
             _debug(error)
         return this.commit(status, reason(error), traceback.format_exc())
     return this.commit("done")
+
+
+def _png(grey: Tensor) -> bytes:
+    """A picture ``[H, W]`` of bytes as a file."""
+    from PIL import Image
+
+    sink = io.BytesIO()
+    Image.fromarray(grey.numpy()).save(sink, "PNG", optimize=True)
+    return sink.getvalue()
 
 
 def _debug(error: Exception) -> None:

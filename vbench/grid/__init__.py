@@ -20,6 +20,7 @@ from vbench.grid.settings import (
     LogLikelihood,
     Measure,
     Reference,
+    SampleQuality,
     Train,
 )
 
@@ -37,6 +38,7 @@ __all__ = [
     "LogLikelihood",
     "Measure",
     "Reference",
+    "SampleQuality",
     "Train",
     "cell_from_spec",
     "named_components",

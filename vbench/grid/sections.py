@@ -21,6 +21,7 @@ from vbench.grid.settings import (
     LogLikelihood,
     Measure,
     Reference,
+    SampleQuality,
     Settings,
     Train,
     log_spaced,
@@ -46,6 +47,7 @@ _NESTED: Mapping[str, type[Settings]] = {
     "log_likelihood": LogLikelihood,
     "ais": AIS,
     "inference_gap": InferenceGap,
+    "sample_quality": SampleQuality,
 }
 _TARGET_DRAWS = 1000
 _SHARED = ("reference", "checkpoints")  # with `at: shared` alone

@@ -42,12 +42,14 @@ class Evidence:
             apart), ``panel`` and ``series`` (what it is called in figures), ``estimand``, and ``stale`` (the reason,
             empty where current).
         damaged: names of files that were left out.
+        folder: where it was read from; None of frames, which hold no pictures.
     """
 
     name: str
     records: DataFrame
     cells: DataFrame
     damaged: tuple[str, ...] = ()
+    folder: Path | None = None
 
     @functools.cached_property
     def asked(self) -> DataFrame:
@@ -74,6 +76,13 @@ class Evidence:
     def stale(self) -> frozenset[str]:
         """Keys of the asked cells whose code has changed since."""
         return frozenset(self.asked.loc[self.asked["stale"] != "", "cell"])
+
+    @functools.cached_property
+    def pictures(self) -> dict[str, dict[str, bytes]]:
+        """PNG files by their names, for each cell that has some."""
+        from vbench.records import Store
+
+        return {cell: each for cell, each in Store(self.folder).pictures().items() if each} if self.folder else {}
 
     def rows(self, metric: str, split: str, part: str) -> DataFrame:
         """One row per cell and step of one metric: columns of the records, and of the cells what names them."""
@@ -131,7 +140,12 @@ def read_evidence(folder: str | Path) -> Evidence:
     records, cells = store.records(), store.cells()
     reasons = stale_reasons(store.outcomes().values(), code_digest())
     found = _named(records, cells.assign(stale=[reasons[key] for key in cells["cell"]]))
-    return replace(found, name=plain(store.study), damaged=tuple(plain(path.name) for path, _ in store.damaged))
+    return replace(
+        found,
+        name=plain(store.study),
+        damaged=tuple(plain(path.name) for path, _ in store.damaged),
+        folder=store.folder,
+    )
 
 
 def _hint(folder: Path) -> str:
