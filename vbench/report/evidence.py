@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from vbench.report.estimand import estimand
 from vbench.report.summary import AXES, MODEL_AXES
@@ -20,6 +20,9 @@ __all__ = ["Evidence", "Study", "evidence", "plain", "read_evidence", "short_nam
 
 Study = "str | Path | tuple[DataFrame, DataFrame] | Evidence"
 """A study's folder, or its frames ``(records, cells)`` as :func:`vbench.load` gives them, filtered as one likes."""
+
+_SOURCE: Final = ("metric", "split", "part")
+_MEASURED: Final = ("cell", "seed", "step", "value", "std_error", "n", "unit")
 
 # what a terminal, a picture or a page would obey instead of show
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
@@ -84,15 +87,22 @@ class Evidence:
 
         return {cell: each for cell, each in Store(self.folder).pictures().items() if each} if self.folder else {}
 
+    @functools.cached_property
+    def _joined(self) -> DataFrame:
+        """Every row of the records beside what names its cell."""
+        names = ["cell", "status", "combination", "panel", "series", "estimand", "stale"]
+        rows: DataFrame = self.records[[*_SOURCE, *_MEASURED]].merge(self.asked[names], on="cell")
+        return rows.sort_values(["combination", "seed", "step"])
+
+    @functools.cached_property
+    def _places(self) -> Mapping[Any, Any]:
+        """Which rows are of one metric, split and part."""
+        return self._joined.groupby(list(_SOURCE), observed=True, sort=False).indices
+
     def rows(self, metric: str, split: str, part: str) -> DataFrame:
         """One row per cell and step of one metric: columns of the records, and of the cells what names them."""
-        found = self.records
-        found = found[(found["metric"] == metric) & (found["split"] == split) & (found["part"] == part)]
-        names = ["cell", "status", "combination", "panel", "series", "estimand", "stale"]
-        rows: DataFrame = found[["cell", "seed", "step", "value", "std_error", "n", "unit"]].merge(
-            self.asked[names], on="cell"
-        )
-        return rows.sort_values(["combination", "seed", "step"], ignore_index=True)
+        found: DataFrame = self._joined.iloc[self._places.get((metric, split, part), [])]
+        return found.drop(columns=list(_SOURCE)).reset_index(drop=True)
 
     def parts(self, metric: str) -> list[str]:
         """Parts of the model that a metric was measured for: ``all`` only where it stands alone."""
