@@ -32,6 +32,7 @@ LAYERS: dict[str, list[str]] = {
         "finished",
         "merging",
         "assignment",
+        "course",
     ],
     "L5": ["optimizers", "measure", "training", "runner", "execute", "planning", "study"],
     "L6": ["report", "scaffold", "plot", "cli", "__main__"],

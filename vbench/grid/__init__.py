@@ -14,6 +14,7 @@ from vbench.grid.reading import read_grid
 from vbench.grid.settings import (
     AIS,
     EXACT_TARGETS,
+    Budget,
     Gradients,
     InferenceGap,
     Inner,
@@ -27,6 +28,7 @@ __all__ = [
     "AIS",
     "EXACT_TARGETS",
     "SCHEMA_VERSION",
+    "Budget",
     "Cell",
     "Choice",
     "Gradients",
