@@ -21,7 +21,7 @@ from vbench.batches import fixed_batches, noticed_progress
 from vbench.beside import use
 from vbench.course import PATIENT, Course, no_better
 from vbench.grid import Cell, Gradients
-from vbench.listing import load_catalogue
+from vbench.listing import known_catalogue, learn
 from vbench.measure.evaluations import decoder_evaluations
 from vbench.measure.schedule import evaluate, measure_gradients, missing
 from vbench.measure.throughput import Stopwatch
@@ -57,7 +57,7 @@ class _Attempt:
 
     def __post_init__(self) -> None:
         # before any plugin is imported: code that changes meanwhile must not pass for what ran
-        sources = provenance(self.cell.choices().values(), load_catalogue())
+        sources = provenance(self.cell.choices().values(), known_catalogue())
         self.provenance = sources | {"environment": environment(self.assignment.device)}
 
     def commit(self, status: str, reason: str = "", trace: str = "") -> str:
@@ -94,6 +94,8 @@ def attempt(assignment: Assignment, report: Report) -> str:
         The committed status: done, diverged, failed, oom or skipped.
     """
     use(assignment.beside)
+    if assignment.components:
+        learn(assignment.components)
     cell = assignment.cell
     this = _Attempt(assignment, cell)
     try:
