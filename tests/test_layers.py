@@ -14,7 +14,7 @@ LAYERS: dict[str, list[str]] = {
     "L0": ["rng", "types", "sources", "catalogue", "beside", "discovery", "hookspecs", "grid"],
     "L1": ["bounds", "targets", "families", "dynamics", "model", "steps", "batches"],
     "L2": ["estimators", "oracles", "builtin"],
-    "L3": ["registry", "listing"],
+    "L3": ["listing", "registry"],
     "L4": [
         "store",
         "index",
@@ -32,6 +32,7 @@ LAYERS: dict[str, list[str]] = {
         "finished",
         "merging",
         "assignment",
+        "course",
     ],
     "L5": ["optimizers", "measure", "training", "runner", "execute", "planning", "study"],
     "L6": ["report", "scaffold", "plot", "cli", "__main__"],
@@ -78,7 +79,7 @@ def test_every_module_has_a_layer() -> None:
 @pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_imports_go_down(file: Path) -> None:
     # the judge stands beside the house; only what a user sees may call it
-    allowed_up = {"listing": {"registry"}, "report": {"testing"}}.get(unit(file), set())
+    allowed_up = {"listing": {"registry", "execute"}, "report": {"testing"}}.get(unit(file), set())
     assert violations(unit(file), imported(file) - allowed_up) == []
 
 

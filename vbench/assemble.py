@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vbench.beside import beside
 from vbench.catalogue import KINDS, Kind
 from vbench.grid import Choice, parse_choice
-from vbench.listing import known_catalogue, load_catalogue
+from vbench.listing import known_catalogue
 from vbench.model import Model
 from vbench.registry import Registered, load_registry
 from vbench.rng import derive
@@ -188,7 +188,7 @@ def build_estimator(text: str, built: Built) -> Estimator:
     Raises:
         Incompatible: it needs what these parts do not offer.
     """
-    choice = parse_choice(text, "estimator", load_catalogue(strict=False))
+    choice = parse_choice(text, "estimator", known_catalogue())
     task = _task(built.data) | {"z": built.model.encoder.z}
     made = _make(_registered("estimator", choice.name), choice, task, 0)
     if without := frozenset(getattr(made, "needs", ())) - built.offers:

@@ -14,6 +14,7 @@ from vbench.grid.reading import read_grid
 from vbench.grid.settings import (
     AIS,
     EXACT_TARGETS,
+    Budget,
     Gradients,
     InferenceGap,
     Inner,
@@ -28,6 +29,7 @@ __all__ = [
     "AIS",
     "EXACT_TARGETS",
     "SCHEMA_VERSION",
+    "Budget",
     "Cell",
     "Choice",
     "Gradients",

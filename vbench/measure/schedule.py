@@ -11,7 +11,7 @@ from torch import Tensor
 from vbench.assemble import Built, build_choices, build_estimator
 from vbench.batches import Order, TrainingBatches, fixed_batches
 from vbench.grid import AIS, Cell, Gradients, LogLikelihood, Measure, parse_choice
-from vbench.listing import load_catalogue
+from vbench.listing import known_catalogue
 from vbench.measure.bracket import Annealing, annealed, annealed_likelihood, bracketed_likelihood, simulated
 from vbench.measure.diagnostics import DIAGNOSTICS, diagnose
 from vbench.measure.exact import exact_likelihood
@@ -285,7 +285,7 @@ def _target(built: Built, cell: Cell, key: int, device: torch.device) -> Callabl
         return lambda number, batch: evidence_truth(model, batch)
     if text == "bound":
         return lambda number, batch: bound_truth(model, batch, built.estimator)
-    choice = parse_choice(text, "estimator", load_catalogue(strict=False), "measure.gradients.target")
+    choice = parse_choice(text, "estimator", known_catalogue(), "measure.gradients.target")
     other = build_choices({**cell.choices(), "estimator": choice}, cell.seed).estimator.to(device)
     draws: int = settings.target_draws  # type: ignore[assignment]
     return lambda number, batch: mean_truth(model, batch, other, draws, derive("target", key, number))

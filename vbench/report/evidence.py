@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from vbench.report.ends import aligned
 from vbench.report.estimand import estimand
 from vbench.report.summary import AXES, MODEL_AXES
 
@@ -39,7 +40,7 @@ class Evidence:
 
     Attributes:
         name: of the study.
-        records: rows of the cells below.
+        records: rows of the cells below, aligned where seeds of one combination ended at different steps.
         cells: one row per cell, with more columns: ``settings`` (how it was trained and measured, as far as cells of
             one crossing differ in it), ``combination`` (a number for each crossing of the axes and settings, seeds
             apart), ``panel`` and ``series`` (what it is called in figures), ``estimand``, and ``stale`` (the reason,
@@ -189,7 +190,7 @@ def _named(records: DataFrame, cells: DataFrame) -> Evidence:
         series=_joined(texts, ["estimator", *(["train"] if "train" in varying else [])], {}),
         estimand=[_estimand(*claim) for claim in claims],
     )
-    records = records.assign(cell=records["cell"].astype("str"))
+    records = aligned(records.assign(cell=records["cell"].astype("str")), cells, cells["combination"])
     name = plain(cells["study"].iloc[0]) if len(cells) and "study" in cells else ""
     return Evidence(name, records[records["cell"].isin(cells["cell"])], cells)
 
