@@ -27,6 +27,7 @@ LAYERS: dict[str, list[str]] = {
         "provenance",
         "checkpoints",
         "resume",
+        "once",
         "kept",
         "continuing",
         "finished",

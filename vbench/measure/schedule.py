@@ -25,6 +25,7 @@ from vbench.measure.refit import refitted
 from vbench.measure.samples import pictures, sample_quality
 from vbench.measure.truth import Truth, UnknownTargetError, bound_truth, evidence_truth, mean_truth
 from vbench.model import Model, frozen
+from vbench.once import Once
 from vbench.records import Row
 from vbench.rng import derive
 from vbench.types import Batch, Estimator, Incompatible, Refittable, Trait
@@ -223,7 +224,14 @@ def _refits(model: Model) -> bool:
 
 
 def measure_gradients(
-    built: Built, cell: Cell, step: int, device: torch.device, missed: set[str], *, warm_up: bool = False
+    built: Built,
+    cell: Cell,
+    step: int,
+    device: torch.device,
+    missed: set[str],
+    *,
+    warm_up: bool = False,
+    once: Once | None = None,
 ) -> list[Row]:
     """Moments of the gradient on fixed batches of training data; every estimator sees the same batches.
 
@@ -234,6 +242,7 @@ def measure_gradients(
         device: where.
         missed: takes the reason where there is no target to hold the gradients against.
         warm_up: first let what the estimator adapts settle, on other batches.
+        once: computes a target that other cells need too.
     """
     settings: Gradients = cell.measure.gradients  # type: ignore[assignment]
     size = settings.batch or cell.train.batch
@@ -268,14 +277,16 @@ def measure_gradients(
             posterior = False
             missed.add(f"gradients by the posterior's parameters: {reason}")
     try:
-        measured = found(_target(built, cell, key, device))
+        measured = found(_target(built, cell, key, device, once))
     except (UnknownTargetError, Incompatible) as reason:
         missed.add(f"gradient target {settings.target}: {reason}")
         measured = found(None)
     return [measurement.row(step, "train") for measurement in measured]
 
 
-def _target(built: Built, cell: Cell, key: int, device: torch.device) -> Callable[[int, Batch], Truth] | None:
+def _target(
+    built: Built, cell: Cell, key: int, device: torch.device, once: Once | None
+) -> Callable[[int, Batch], Truth] | None:
     """What the gradients of each batch are held against; all estimators of a dataset, model and seed share it."""
     settings: Gradients = cell.measure.gradients  # type: ignore[assignment]
     text, model = settings.target, built.model
@@ -288,4 +299,20 @@ def _target(built: Built, cell: Cell, key: int, device: torch.device) -> Callabl
     choice = parse_choice(text, "estimator", known_catalogue(), "measure.gradients.target")
     other = build_choices({**cell.choices(), "estimator": choice}, cell.seed).estimator.to(device)
     draws: int = settings.target_draws  # type: ignore[assignment]
-    return lambda number, batch: mean_truth(model, batch, other, draws, derive("target", key, number))
+
+    def truth(number: int, batch: Batch) -> Truth:
+        own = derive("target", key, number)
+        if once is None:
+            return mean_truth(model, batch, other, draws, own)
+
+        def make() -> dict[str, Tensor]:
+            blocks, exact = mean_truth(model, batch, other, draws, own)
+            return {"blocks": blocks, "exact": torch.tensor(exact)}
+
+        asked = {"target": text, "draws": draws, "key": own, "data": len(batch.x)}
+        columns = {"x": batch.x, "index": batch.index, "mask": batch.mask, "key": batch.key}
+        given = {f"batch.{name}": column for name, column in columns.items() if column is not None}
+        found = once(asked, {**model.state_dict(), **given}, make)
+        return Truth(found["blocks"].to(batch.x.device), bool(found["exact"]))
+
+    return truth
