@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "vbench"
 # bottom to top; a module may import its own line only from what stands before it
 LAYERS: dict[str, list[str]] = {
     "L0": ["rng", "types", "sources", "catalogue", "beside", "discovery", "hookspecs", "grid"],
-    "L1": ["bounds", "targets", "families", "dynamics", "model", "steps", "batches"],
+    "L1": ["bounds", "targets", "families", "dynamics", "model", "steps", "grey", "batches"],
     "L2": ["estimators", "oracles", "builtin"],
     "L3": ["listing", "registry"],
     "L4": [

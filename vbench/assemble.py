@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vbench.beside import beside
 from vbench.catalogue import KINDS, Kind
+from vbench.grey import expected, levels_of
 from vbench.grid import Choice, parse_choice
 from vbench.listing import known_catalogue
 from vbench.model import Model
@@ -21,7 +22,10 @@ from vbench.registry import Registered, load_registry
 from vbench.rng import derive
 from vbench.types import Dataset, Encoder, Estimator, Incompatible, Space, Support, Trait
 
-__all__ = ["Built", "Fitting", "build", "build_choices", "build_estimator", "load_dataset", "sample_part", "traits"]
+__all__ = [
+    *("Built", "Fitting", "build", "build_choices", "build_estimator", "dataset", "load_dataset", "sample_part"),
+    "traits",
+]
 
 
 class Built(NamedTuple):
@@ -47,6 +51,18 @@ def load_dataset(choice: Choice) -> Dataset:
     return _dataset(registered.factory, json.dumps(choice.parameters), folder, files)
 
 
+def dataset(text: str) -> Dataset:
+    """A dataset by its name and parameters, as in a grid, loaded once per process.
+
+    Raises:
+        GridError: an unknown name or a wrong parameter.
+
+    >>> dataset("bernoulli-bars[side=3]").x.shape
+    (3, 3)
+    """
+    return load_dataset(parse_choice(text, "dataset", load_catalogue(strict=False), "dataset"))
+
+
 def _files(folder: Path, parameters: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
     """What changes when a file does that the parameters name."""
     found = []
@@ -65,19 +81,20 @@ def _registered(kind: Kind, name: str) -> Registered:
 
 
 def traits(data: Dataset) -> frozenset[str]:
-    """What a dataset offers: its support, and whether its data are images."""
+    """What a dataset offers: its support, whether its data are images, and whether some of them is missing."""
     image = {Trait.IMAGE} if len(data.x.shape) == 2 else set()
-    return frozenset({Trait.data(data.x.support), *image})
+    observed = Trait.MISSING if getattr(data, "masks", {}) else Trait.COMPLETE
+    return frozenset({Trait.data(data.x.support), observed, *image})
 
 
 def training_mean(data: Dataset) -> Tensor:
-    """Mean of the training data as the parts see them ``[*X]``: bytes are intensities in [0, 1].
+    """Mean of the training data as the parts see them, over what is drawn, ``[*X]``.
 
     Each entry's over the data in which it was observed; zero where it never was.
     """
     x = data.train
     if x.dtype == torch.uint8:
-        x = (x >= 128).float() if data.binarization == "threshold" else x.float() / 255
+        x = expected(x, data.binarization, levels_of(data.x))
     mask = getattr(data, "masks", {}).get("train")
     if mask is None:
         return x.mean(0)
@@ -217,7 +234,9 @@ def _offers(part: nn.Module) -> frozenset[str]:
 @functools.cache
 def _task_traits() -> frozenset[str]:
     supports = get_args(Support)
-    return frozenset({Trait.IMAGE, *map(Trait.data, supports), *map(Trait.latent, supports)})
+    return frozenset(
+        {Trait.IMAGE, Trait.COMPLETE, Trait.MISSING, *map(Trait.data, supports), *map(Trait.latent, supports)}
+    )
 
 
 def _declared(registered: Registered) -> frozenset[str]:
