@@ -87,6 +87,11 @@ def traits(data: Dataset) -> frozenset[str]:
     return frozenset({Trait.data(data.x.support), observed, *image})
 
 
+def _latent_traits(z: Space) -> frozenset[str]:
+    """What a latent offers: its support, and whether it is a hierarchy."""
+    return frozenset({Trait.latent(z.support), *({Trait.LAYERS} if z.layers else ())})
+
+
 def training_mean(data: Dataset) -> Tensor:
     """Mean of the training data as the parts see them, over what is drawn, ``[*X]``.
 
@@ -185,12 +190,12 @@ def _fitted(
     for kind in KINDS[1:]:
         registered = _registered(kind, choices[kind].name)
         _refuse(choices, kind, _declared(registered) & _task_traits() - given)
-        parts[kind] = made(kind, registered, z)
+        parts[kind] = made(kind, registered, z if z is None or kind != "decoder" else z.bottom)
         if kind == "encoder":
             z = parts[kind].z
-            latent = Trait.latent(z.support)  # type: ignore[union-attr]
-            offers.add(latent)
-            given = given | {latent}
+            latent = _latent_traits(z)  # type: ignore[arg-type]
+            offers |= latent
+            given = given | latent
         offers |= parts[kind].offers
         if kind == "prior" and Trait.POSTERIOR not in parts[kind].needs:
             offers.add(Trait.INDEPENDENT_PRIOR)
@@ -235,7 +240,10 @@ def _offers(part: nn.Module) -> frozenset[str]:
 def _task_traits() -> frozenset[str]:
     supports = get_args(Support)
     return frozenset(
-        {Trait.IMAGE, Trait.COMPLETE, Trait.MISSING, *map(Trait.data, supports), *map(Trait.latent, supports)}
+        {
+            *(Trait.IMAGE, Trait.LAYERS, Trait.COMPLETE, Trait.MISSING),
+            *(*map(Trait.data, supports), *map(Trait.latent, supports)),
+        }
     )
 
 
@@ -274,7 +282,7 @@ def sample_part(kind: Kind, name: str) -> nn.Module | None:
         "mean": torch.zeros(8, 8),
         "data": torch.zeros(10, 8, 8),
     }
-    for z in (Space((4,)), Space((4,), "binary"), Space((4, 3), "categorical")):
+    for z in (Space((4,)), Space((4,), layers=(2, 2)), Space((4,), "binary"), Space((4, 3), "categorical")):
         try:
             return _make(registered, choice, task | {"z": z}, 0)
         except Exception:  # noqa: S112 - it may be made for another kind of latent
