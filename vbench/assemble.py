@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vbench.beside import beside
 from vbench.catalogue import KINDS, Kind
+from vbench.discovery import lacking
 from vbench.grey import expected, levels_of
 from vbench.grid import Choice, parse_choice
 from vbench.listing import known_catalogue
@@ -60,7 +61,7 @@ def dataset(text: str) -> Dataset:
     >>> dataset("bernoulli-bars[side=3]").x.shape
     (3, 3)
     """
-    return load_dataset(parse_choice(text, "dataset", load_catalogue(strict=False), "dataset"))
+    return load_dataset(parse_choice(text, "dataset", known_catalogue(), "dataset"))
 
 
 def _files(folder: Path, parameters: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
@@ -75,8 +76,14 @@ def _files(folder: Path, parameters: Mapping[str, Any]) -> tuple[tuple[int, int]
 
 
 def _registered(kind: Kind, name: str) -> Registered:
-    """A component; no plugin is loaded but the one that brings it."""
+    """A component; no plugin is loaded but the one that brings it.
+
+    Raises:
+        Incompatible: the extra that it needs is not installed.
+    """
     component = known_catalogue().get(kind, name)
+    if component and (line := lacking(component.distribution, component.extra)):
+        raise Incompatible(f"{kind} {name} {line}")
     return load_registry(component.distribution if component else None).get(kind, name)
 
 
