@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from vbench.assemble import build, dataset
     from vbench.batches import fixed_batches
     from vbench.bounds import ELBO, IWAE, Filtering, Renyi
@@ -181,6 +182,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "plot":  # vbench.plot.elbo(...) without importing it first
         return importlib.import_module("vbench.plot")
+    if name == "__version__":  # of the package's metadata, read where it is asked for
+        return importlib.import_module("vbench.discovery").version()
     if name not in _HOME:
         raise AttributeError(f"module 'vbench' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from vbench.beside import beside
 from vbench.catalogue import KINDS, Kind
+from vbench.discovery import lacking
 from vbench.grey import expected, levels_of
 from vbench.grid import Choice, parse_choice
-from vbench.listing import known_catalogue, load_catalogue
+from vbench.listing import known_catalogue
 from vbench.model import Model
 from vbench.registry import Registered, load_registry
 from vbench.rng import derive
@@ -60,7 +61,7 @@ def dataset(text: str) -> Dataset:
     >>> dataset("bernoulli-bars[side=3]").x.shape
     (3, 3)
     """
-    return load_dataset(parse_choice(text, "dataset", load_catalogue(strict=False), "dataset"))
+    return load_dataset(parse_choice(text, "dataset", known_catalogue(), "dataset"))
 
 
 def _files(folder: Path, parameters: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
@@ -75,8 +76,14 @@ def _files(folder: Path, parameters: Mapping[str, Any]) -> tuple[tuple[int, int]
 
 
 def _registered(kind: Kind, name: str) -> Registered:
-    """A component; no plugin is loaded but the one that brings it."""
+    """A component; no plugin is loaded but the one that brings it.
+
+    Raises:
+        Incompatible: the extra that it needs is not installed.
+    """
     component = known_catalogue().get(kind, name)
+    if component and (line := lacking(component.distribution, component.extra)):
+        raise Incompatible(f"{kind} {name} {line}")
     return load_registry(component.distribution if component else None).get(kind, name)
 
 
@@ -85,6 +92,11 @@ def traits(data: Dataset) -> frozenset[str]:
     image = {Trait.IMAGE} if len(data.x.shape) == 2 else set()
     observed = Trait.MISSING if getattr(data, "masks", {}) else Trait.COMPLETE
     return frozenset({Trait.data(data.x.support), observed, *image})
+
+
+def _latent_traits(z: Space) -> frozenset[str]:
+    """What a latent offers: its support, and whether it is a hierarchy."""
+    return frozenset({Trait.latent(z.support), *({Trait.LAYERS} if z.layers else ())})
 
 
 def training_mean(data: Dataset) -> Tensor:
@@ -185,12 +197,12 @@ def _fitted(
     for kind in KINDS[1:]:
         registered = _registered(kind, choices[kind].name)
         _refuse(choices, kind, _declared(registered) & _task_traits() - given)
-        parts[kind] = made(kind, registered, z)
+        parts[kind] = made(kind, registered, z if z is None or kind != "decoder" else z.bottom)
         if kind == "encoder":
             z = parts[kind].z
-            latent = Trait.latent(z.support)  # type: ignore[union-attr]
-            offers.add(latent)
-            given = given | {latent}
+            latent = _latent_traits(z)  # type: ignore[arg-type]
+            offers |= latent
+            given = given | latent
         offers |= parts[kind].offers
         if kind == "prior" and Trait.POSTERIOR not in parts[kind].needs:
             offers.add(Trait.INDEPENDENT_PRIOR)
@@ -205,7 +217,7 @@ def build_estimator(text: str, built: Built) -> Estimator:
     Raises:
         Incompatible: it needs what these parts do not offer.
     """
-    choice = parse_choice(text, "estimator", load_catalogue(strict=False))
+    choice = parse_choice(text, "estimator", known_catalogue())
     task = _task(built.data) | {"z": built.model.encoder.z}
     made = _make(_registered("estimator", choice.name), choice, task, 0)
     if without := frozenset(getattr(made, "needs", ())) - built.offers:
@@ -235,7 +247,10 @@ def _offers(part: nn.Module) -> frozenset[str]:
 def _task_traits() -> frozenset[str]:
     supports = get_args(Support)
     return frozenset(
-        {Trait.IMAGE, Trait.COMPLETE, Trait.MISSING, *map(Trait.data, supports), *map(Trait.latent, supports)}
+        {
+            *(Trait.IMAGE, Trait.LAYERS, Trait.COMPLETE, Trait.MISSING),
+            *(*map(Trait.data, supports), *map(Trait.latent, supports)),
+        }
     )
 
 
@@ -274,7 +289,7 @@ def sample_part(kind: Kind, name: str) -> nn.Module | None:
         "mean": torch.zeros(8, 8),
         "data": torch.zeros(10, 8, 8),
     }
-    for z in (Space((4,)), Space((4,), "binary"), Space((4, 3), "categorical")):
+    for z in (Space((4,)), Space((4,), layers=(2, 2)), Space((4,), "binary"), Space((4, 3), "categorical")):
         try:
             return _make(registered, choice, task | {"z": z}, 0)
         except Exception:  # noqa: S112 - it may be made for another kind of latent

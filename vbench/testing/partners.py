@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vbench.families import Bernoulli, DiagonalNormal
 from vbench.model import Model
+from vbench.registry import load_registry
 from vbench.rng import Rng
 from vbench.testing.chains import ChainDecoder, ChainEncoder, ChainPrior
 from vbench.testing.models import AffineDecoder, AffineEncoder, FactorizedPrior
@@ -23,6 +24,7 @@ __all__ = ["LATENTS", "data_spaces", "latents", "model_of", "randomize", "source
 LATENTS: Final = (Space((1,)), Space((2,)), Space((3,), "binary"), Space((2, 3), "categorical"))
 SURFACES: Final = tuple(Space((n,), support) for support in ("simplex", "sphere") for n in (2, 3))
 SEQUENCES: Final = (Space((2, 1)),)  # latents [T, D]
+HIERARCHIES: Final = (Space((2,), layers=(1, 1)),)
 
 
 def task(x: Space, z: Space | None = None) -> dict[str, Any]:
@@ -66,13 +68,29 @@ def model_of(x: Space, z: Space, encoder: Any = None, decoder: Any = None, prior
             prior or randomize(ChainPrior(x, z)),
         ).double()
     flat = Space((x.size,), x.support)
-    fills = encoder is not None and Trait.MISSING in encoder.needs and z.shape == x.shape
+    asked = frozenset() if encoder is None else encoder.needs
+    fills = Trait.MISSING in asked and z.shape == x.shape
     plain: Any = _Clamp if fills else _FlatDecoder
     return Model(
         encoder or randomize(_FlatEncoder(flat, z)),
-        decoder or randomize(plain(flat, z, x.shape), 0.5),
-        prior or randomize(Uniform(z) if z.support in ("simplex", "sphere") else FactorizedPrior(z)),
+        decoder or randomize(plain(flat, z.bottom, x.shape), 0.5),
+        prior or randomize(_offering(asked, x, z) or _plain_prior(z)),
     ).double()
+
+
+def _plain_prior(z: Space) -> Prior:
+    return Uniform(z) if z.support in ("simplex", "sphere") else FactorizedPrior(z)
+
+
+def _offering(asked: frozenset[str], x: Space, z: Space) -> Any:
+    """A registered prior that offers what an encoder asks for (its steps, to share them); None where none does."""
+    registry = load_registry()
+    for name in registry.catalogue().names("prior"):
+        found = registry.get("prior", name)
+        if asked & getattr(found.factory, "offers", frozenset()):
+            prior = Subject(found.component, found.factory)
+            return prior.build(task(x, z), **prior.small())
+    return None
 
 
 class Uniform(Prior):
@@ -161,16 +179,17 @@ def latents(subject: Subject, x: Space) -> list[tuple[Space, Any]]:
     """
     found: list[tuple[Space, Any]] = []
     error: Exception | None = None
-    for z in (*LATENTS, *SURFACES, *SEQUENCES, x):
+    for z in (*LATENTS, *SURFACES, *SEQUENCES, *HIERARCHIES, x):
         if (z in SEQUENCES and not unrolls(subject)) or (z == x and found):
             continue
         try:
-            part = subject.build(task(x, z))
+            part = subject.build(task(x, z), **(subject.small() if z in HIERARCHIES else {}))
         except Exception as raised:
             error = raised
             continue
         asked = {trait for trait in part.needs if trait.endswith("-latent")}
-        if asked <= {Trait.latent(z.support)} and (asked or z not in SURFACES):
+        layered = (Trait.LAYERS in part.needs) == (z in HIERARCHIES)
+        if layered and asked <= {Trait.latent(z.support)} and (asked or z not in SURFACES):
             found.append((z, part))
     if not found and error is not None:
         raise error

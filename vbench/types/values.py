@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
 from torch import Tensor
@@ -23,7 +23,8 @@ class Space:
             ``levels`` (so many values, evenly spaced from 0 to 1), ``simplex`` (weights that sum to one; densities are
             by the volume of all of them but the last) or ``sphere`` (vectors of length one; densities are by the
             sphere's own area).
-        layers: how a stacked latent of a hierarchy is cut along its first dimension; empty when it is not.
+        layers: how a stacked latent of a hierarchy is cut along its first dimension, the layer next to the data first;
+            empty when it is not. What lies above that layer reaches the data through it alone: decoders see no more.
         levels: how many values grey data have, or had before they were dequantised; 0 where nobody counted.
     """
 
@@ -39,6 +40,11 @@ class Space:
         for length in self.shape:
             size *= length
         return size
+
+    @property
+    def bottom(self) -> Space:
+        """What a decoder sees of it: the layer next to the data, or all of what is no hierarchy."""
+        return replace(self, shape=(self.layers[0], *self.shape[1:]), layers=()) if self.layers else self
 
 
 class Trait:
@@ -65,6 +71,7 @@ class Trait:
     FACTORIZED_PRIOR: Final = "factorized-prior"  # the prior is one factorised density: closed-form KL
     INDEPENDENT_PRIOR: Final = "independent-prior"  # the prior asks no posterior; the host adds it to such priors
     PROPER_WEIGHT: Final = "proper-weight"  # draws come with log_q that makes p(x, z) / q a proper weight
+    LAYERS: Final = "layers"  # the latent is a hierarchy, cut by `Space.layers`; the host adds it
     IMAGE: Final = "image"  # data are [height, width]
     COMPLETE: Final = "complete"  # every entry of every datum is observed
     MISSING: Final = "missing"  # some entries are not: data come with masks
