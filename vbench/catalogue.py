@@ -34,7 +34,11 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Component:
-    """One registered name. ``source`` is the paper, ``module`` the place of the factory (``pkg.mod:name``)."""
+    """One registered name.
+
+    ``source`` is the paper, ``module`` the place of the factory (``pkg.mod:name``), ``extra`` the optional extra of the
+    distribution that it cannot be made without.
+    """
 
     kind: Kind
     name: str
@@ -45,6 +49,7 @@ class Component:
     module: str = ""
     doc: str = ""
     parameters: tuple[Parameter, ...] = ()
+    extra: str = ""
 
 
 @dataclass(frozen=True)

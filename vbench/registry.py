@@ -208,6 +208,7 @@ def describe(kind: Kind, name: str, factory: Any, distribution: str, version: st
         module=f"{factory.__module__}:{getattr(factory, '__qualname__', name)}",
         doc=doc,
         parameters=tuple(parameters),
+        extra=str(getattr(factory, "extra", "")),
     )
 
 

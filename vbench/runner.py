@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 import time
 import traceback
@@ -20,11 +21,12 @@ from vbench.assignment import Assignment, now
 from vbench.batches import fixed_batches, noticed_progress
 from vbench.beside import use
 from vbench.course import PATIENT, Course, no_better
-from vbench.grid import Cell, Gradients
+from vbench.grid import EXACT_TARGETS, Cell, Gradients, parse_choice
 from vbench.listing import known_catalogue, learn
 from vbench.measure.evaluations import decoder_evaluations
 from vbench.measure.schedule import evaluate, measure_gradients, missing
 from vbench.measure.throughput import Stopwatch
+from vbench.once import Once
 from vbench.provenance import environment, provenance
 from vbench.records import Row, wrong
 from vbench.registry import reason
@@ -52,6 +54,7 @@ class _Attempt:
     started: str = field(default_factory=now)
     clock: float = field(default_factory=time.perf_counter)
     points: Points = field(default_factory=Points)
+    once: Once | None = None
     paced: Callable[[], bool] = bool  # whether training has asked how far it is
     asked: list[float] = field(default_factory=list)  # decoder evaluations of an estimate, counted at each stop
 
@@ -77,7 +80,9 @@ class _Attempt:
             traceback=trace,
             started=self.started,
         )
-        self.assignment.store.commit(outcome, self.rows, {name: each.tolist() for name, each in self.values.items()})
+        shown = {name: _png(each) for name, each in self.values.items() if each.ndim == 2}
+        values = {name: each.tolist() for name, each in self.values.items() if name not in shown}
+        self.assignment.store.commit(outcome, self.rows, values, shown)
         if status != "oom":  # which may go better with more memory
             self.points.remove()
         return status
@@ -99,6 +104,7 @@ def attempt(assignment: Assignment, report: Report) -> str:
     cell = assignment.cell
     this = _Attempt(assignment, cell)
     try:
+        this.once = _once(assignment, cell)
         built = build_choices(cell.choices(), cell.seed)
         if assignment.data not in ("", built.data.digest):
             return this.commit("failed", "its data changed after the run was planned: run it again")
@@ -115,6 +121,26 @@ def attempt(assignment: Assignment, report: Report) -> str:
             _debug(error)
         return this.commit(status, reason(error), traceback.format_exc())
     return this.commit("done")
+
+
+def _png(grey: Tensor) -> bytes:
+    """A picture ``[H, W]`` of bytes as a file."""
+    from PIL import Image
+
+    sink = io.BytesIO()
+    Image.fromarray(grey.numpy()).save(sink, "PNG", optimize=True)
+    return sink.getvalue()
+
+
+def _once(assignment: Assignment, cell: Cell) -> Once | None:
+    """For a target that is drawn, which all cells of one reference run share; by the code before any of it runs."""
+    gradients = cell.measure.gradients
+    if not assignment.reference or not gradients or gradients.target in (None, *EXACT_TARGETS):
+        return None
+    catalogue = known_catalogue()
+    target = parse_choice(gradients.target, "estimator", catalogue, "measure.gradients.target")
+    sources = provenance({**cell.choices(), "estimator": target}.values(), catalogue)
+    return Once(Path(assignment.study), sources | {"environment": environment(assignment.device)})
 
 
 def _debug(error: Exception) -> None:
@@ -270,7 +296,7 @@ def _measure_at_reference(this: _Attempt, device: torch.device, report: Report) 
         built.model.load_state_dict(tensors)
         built.model.to(device)
         built.estimator.to(device)
-        this.rows += measure_gradients(built, this.cell, step, device, this.missed, warm_up=True)
+        this.rows += measure_gradients(built, this.cell, step, device, this.missed, warm_up=True, once=this.once)
         wanted.discard(step)
         if not this.cell.train.steps:  # else the steps of training are what is told
             report(number, len(settings.checkpoints))

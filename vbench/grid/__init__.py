@@ -21,6 +21,7 @@ from vbench.grid.settings import (
     LogLikelihood,
     Measure,
     Reference,
+    SampleQuality,
     Train,
 )
 
@@ -39,6 +40,7 @@ __all__ = [
     "LogLikelihood",
     "Measure",
     "Reference",
+    "SampleQuality",
     "Train",
     "cell_from_spec",
     "named_components",

@@ -18,6 +18,7 @@ __all__ = [
     "LogLikelihood",
     "Measure",
     "Reference",
+    "SampleQuality",
     "Settings",
     "Train",
     "log_spaced",
@@ -25,6 +26,7 @@ __all__ = [
 
 EXACT_TARGETS = ("evidence", "bound")
 _STEADY = frozenset({"steps", "batch", "optimizer", "lr", "clip", "inner"})  # the same at a step, whatever follows
+_DEAR = ("ais", "inference_gap", "sample_quality")
 _LATER_TRAIN = ("inner", "budget", "patience")
 _LATER = ("checkpoints", "target", "target_draws", "posterior", "binarization")
 
@@ -217,6 +219,14 @@ class InferenceGap(Settings):
     data: Annotated[int, Ge(1), "validation and test data that are used at most"] | None = 200
 
 
+class SampleQuality(Settings):
+    """How samples of the model are held against held-out data, and shown."""
+
+    samples: Annotated[int, Ge(2), "samples, and test data, at most"] = 1000
+    neighbors: Annotated[int, Ge(1), "that tell how far a manifold reaches"] = 3
+    permutations: Annotated[int, Ge(1), "relabellings of the two-sample test"] = 200
+
+
 class Measure(Settings):
     """What is measured, and when.
 
@@ -232,10 +242,11 @@ class Measure(Settings):
     log_likelihood: LogLikelihood | None = None
     ais: AIS | None = None
     inference_gap: InferenceGap | None = None
+    sample_quality: SampleQuality | None = None
 
     @model_serializer(mode="wrap")
     def _told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in dump(self).items() if name not in ("ais", "inference_gap") or value}
+        return {name: value for name, value in dump(self).items() if name not in _DEAR or value}
 
     def steps(self, last: int) -> tuple[int, ...]:
         """The steps after which something is measured, the last one among them.
