@@ -23,6 +23,7 @@ GROUP = "vbench"
 PACKAGE = Path(__file__).parent
 
 
+@functools.cache
 def version() -> str:
     """vbench's own version."""
     try:

@@ -124,10 +124,12 @@ def run(
     device = _device(device)
     stores = Store(folder), Store(folder / "references")
     for store in stores:
-        tidy(store)
-    seen = {name for store in stores for name in store.names()}
+        store.sweep()
     asked: dict[str, Any] = {"keep_stale": keep_stale, "rerun": rerun, "exclusive": exclusive, "keep": keep}
     plan = make_plan(grid, results=results, stores=stores, **asked)
+    for store in stores:  # the plan has read it
+        store.set_aside()
+    seen = {name for store in stores for name in store.seen}
     if shard:
         plan = plan.part(*shard)
     if only is not None:
@@ -178,8 +180,7 @@ def run(
         except ExecutorError as error:
             raise GridError([f"--executor {executor}: {error}"]) from None
         finally:
-            store.compact()
-    outcomes = store.outcomes()
+            outcomes = store.compact()
     found = {planned.key: outcomes[planned.key] for planned in plan.cells if planned.key in outcomes}
     return Result(folder, found, plan.count("run"))
 
@@ -191,13 +192,6 @@ def _elsewhere(assignment: Assignment, seen: Container[str], catalogue: Catalogu
         return ""
     current = provenance(assignment.cell.choices().values(), catalogue)
     return "" if stale_reason(new[-1].provenance, current) else new[-1].status
-
-
-def tidy(store: Store) -> list[Path]:
-    """Remove what killed writers left behind and set damaged files aside; returns where these are now."""
-    store.sweep()
-    store.outcomes()
-    return store.set_aside()
 
 
 def _assignment(plan: Plan, planned: Planned, device: str, role: str = "cell") -> Assignment:

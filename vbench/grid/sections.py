@@ -71,11 +71,11 @@ def read_trains(node: Node, path: str, problems: Problems) -> tuple[list[Train],
     inner = None
     if "inner" in entries and entries["inner"].value is not None:
         inner = Inner(**read_values(entries["inner"], _parameters(Inner), f"{path}.inner", problems).given)
-    ends = {"inner": inner, "budget": _read_budget(entries, f"{path}.budget", problems)}
-    if ends["budget"] and ("steps" in values.given or "steps" in swept):
+    budget = _read_budget(entries, f"{path}.budget", problems)
+    if budget and ("steps" in values.given or "steps" in swept):
         problems.add(entries["budget"].at, f"{path}.budget", "expected a budget or steps, both are given")
         return [Train()], swept
-    return [Train(**given, **ends) for given in values.crossed()], swept
+    return [Train(**given, inner=inner, budget=budget) for given in values.crossed()], swept
 
 
 def _read_budget(entries: Mapping[str, Node], path: str, problems: Problems) -> Budget | None:

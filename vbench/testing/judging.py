@@ -70,9 +70,9 @@ def checks_of(judged: Subject, cases: tuple[Case, ...] = (), seed: int = 0) -> I
     if judged.kind == "estimator":
         yield from _estimator_checks(judged, (*CASES, *cases), seed)
         return
-    lacking = [p.name for p in judged.component.parameters if p.required and p.name not in judged.parameters]
-    if lacking and judged.kind in ("encoder", "decoder", "prior"):
-        told = f"to be judged with its {' and '.join(lacking)}: {judged.name}[{lacking[0]}=...]"
+    wanted = [p.name for p in judged.component.parameters if p.required and p.name not in judged.parameters]
+    if wanted and judged.kind in ("encoder", "decoder", "prior"):
+        told = f"to be judged with its {' and '.join(wanted)}: {judged.name}[{wanted[0]}=...]"
         yield Check("builds", lambda: Outcome(Verdict.INCONCLUSIVE, told))
         return
     suites = {
