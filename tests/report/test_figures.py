@@ -19,7 +19,7 @@ from vbench.report.numbers import MissingError
 BY_NAME = {chart.name: chart for chart in CHARTS}
 _ELSEWHERE = (
     *("gradient-cosine", "gradient-mse", "gradient-bias", "noise-share", "variance-outcome", "tuning"),
-    *("likelihood-ladder", "likelihood-shortfall", "likelihood-gap"),
+    *("likelihood-ladder", "likelihood-shortfall", "likelihood-gap", "samples", "reconstructions", "sample-quality"),
 )
 DRAWN = [name for name in BY_NAME if name not in _ELSEWHERE]
 
