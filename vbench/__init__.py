@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
-    from vbench.assemble import build
+    from vbench.assemble import build, dataset
+    from vbench.batches import fixed_batches
     from vbench.bounds import ELBO, IWAE, Filtering, Renyi
     from vbench.builtin.datasets.files import DataError, File, content
     from vbench.builtin.datasets.tensors import TensorDataset, fingerprint
@@ -58,7 +59,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "vbench.bounds": ("ELBO", "IWAE", "Filtering", "Renyi"),
-    "vbench.assemble": ("build",),
+    "vbench.assemble": ("build", "dataset"),
+    "vbench.batches": ("fixed_batches",),
     "vbench.builtin.datasets.files": ("DataError", "File", "content"),
     "vbench.builtin.datasets.tensors": ("TensorDataset", "fingerprint"),
     "vbench.builtin.nets": ("Activation", "activation_layer", "mlp"),
@@ -159,9 +161,11 @@ __all__ = [
     "build",
     "compare",
     "content",
+    "dataset",
     "derive",
     "encode",
     "fingerprint",
+    "fixed_batches",
     "frozen",
     "gradient_moments",
     "hookimpl",

@@ -11,7 +11,7 @@ from torch import Tensor
 from vbench.assemble import Built, build_choices, build_estimator
 from vbench.batches import Order, TrainingBatches, fixed_batches
 from vbench.grid import AIS, Cell, Gradients, LogLikelihood, Measure, parse_choice
-from vbench.listing import load_catalogue
+from vbench.listing import known_catalogue
 from vbench.measure.bracket import Annealing, annealed, annealed_likelihood, bracketed_likelihood, simulated
 from vbench.measure.diagnostics import DIAGNOSTICS, diagnose
 from vbench.measure.exact import exact_likelihood
@@ -22,6 +22,7 @@ from vbench.measure.gradients import adapt
 from vbench.measure.likelihood import bound_likelihood, log_likelihood
 from vbench.measure.measurement import MEASURES, Measurement, mean_over_data, per_step
 from vbench.measure.refit import refitted
+from vbench.measure.samples import pictures, sample_quality
 from vbench.measure.truth import Truth, UnknownTargetError, bound_truth, evidence_truth, mean_truth
 from vbench.model import Model, frozen
 from vbench.once import Once
@@ -48,6 +49,8 @@ def missing(built: Built, settings: Measure) -> dict[str, str]:
         _ruler(built, settings.log_likelihood)
     except Incompatible as error:
         without["log_likelihood"] = str(error)
+    if settings.sample_quality and (why := _ungenerated(built)):
+        without["sample_quality"] = why
     return without | _unannealed(built, settings.ais)
 
 
@@ -75,6 +78,21 @@ def _unannealed(built: Built, settings: AIS | None) -> dict[str, str]:
     except Exception as error:
         return {_BRACKET: f"needs data that the model makes, and it makes none: {_line(error)}"}
     return {}
+
+
+def _ungenerated(built: Built) -> str:
+    """Why there are no samples to measure; empty where there are."""
+    if not len(built.data.test):
+        return "needs test data"
+    if getattr(built.data, "masks", None):
+        return "needs data without masks"
+    model = frozen(built.model).eval()
+    device = next(itertools.chain(model.parameters(), model.buffers()), torch.zeros(())).device
+    try:
+        next(simulated(model, 1, 1, key=0, device=device))
+    except Exception as error:  # of parts that were not made for it, whatever it is
+        return f"needs data that the model makes, and it makes none: {_line(error)}"
+    return ""
 
 
 def _line(error: Exception) -> str:
@@ -116,7 +134,7 @@ def evaluate(
         step: of the parameters.
         last: whether it is the last step.
         device: where.
-        kept: takes what is worth keeping of each datum: ``test log_likelihood`` ``[n]``.
+        kept: takes values of each datum, ``test log_likelihood`` ``[n]``, and pictures, ``[H, W]`` bytes.
     """
     without = missing(built, cell.measure)
     measures = {name for name in DIAGNOSTICS if name not in without and (last or name not in _LAST_ONLY)}
@@ -152,6 +170,15 @@ def evaluate(
         if kept is not None:
             kept.update({f"{split} {m.metric}": m.values for m in found if m.values is not None})
         rows += [measurement.row(step, split) for measurement in found]
+    if last and settings.sample_quality and "sample_quality" not in without:
+        key = derive("evaluation", "samples")
+        asked = settings.sample_quality.model_dump()
+        rows += [
+            m.row(step, split) for split, m in sample_quality(built.model, built.data, **asked, key=key, device=device)
+        ]
+        if kept is not None:
+            posterior = Trait.POSTERIOR in built.offers and not _refits(built.model)
+            kept.update(pictures(built.model, built.data, posterior=posterior, key=key, device=device))
     if last and settings.ais and settings.ais.simulated and not {"ais", _BRACKET} & without.keys():
         rows += [m.row(step, "simulated") for m in _bracketed(built.model, settings, without, device)]
     return rows
@@ -270,7 +297,7 @@ def _target(
         return lambda number, batch: evidence_truth(model, batch)
     if text == "bound":
         return lambda number, batch: bound_truth(model, batch, built.estimator)
-    choice = parse_choice(text, "estimator", load_catalogue(strict=False), "measure.gradients.target")
+    choice = parse_choice(text, "estimator", known_catalogue(), "measure.gradients.target")
     other = build_choices({**cell.choices(), "estimator": choice}, cell.seed).estimator.to(device)
     draws: int = settings.target_draws  # type: ignore[assignment]
 
