@@ -28,7 +28,7 @@ EXACT_TARGETS = ("evidence", "bound")
 _STEADY = frozenset({"steps", "batch", "optimizer", "lr", "clip", "inner"})  # the same at a step, whatever follows
 _DEAR = ("ais", "inference_gap", "sample_quality")
 _LATER_TRAIN = ("inner", "budget", "patience")
-_LATER = ("checkpoints", "target", "target_draws", "posterior", "binarization")
+_LATER = ("checkpoints", "target", "target_draws", "posterior", "layers", "binarization")
 
 
 class Settings(BaseModel):
@@ -157,6 +157,7 @@ class Gradients(Settings):
             estimator, written out in full; None for no such measure.
         target_draws: of that estimator, where no exact answer is known.
         posterior: whether to measure by what the encoder returns too, part ``posterior``.
+        layers: whether to measure each layer too, part ``encoder.net.0``.
         binarization: whether to tell the part of drawing bits in the data variance; it takes as many draws again.
     """
 
@@ -170,6 +171,7 @@ class Gradients(Settings):
     target: Annotated[str, "evidence, bound, or an estimator"] | None = None
     target_draws: Annotated[int, Ge(2), "gradient draws of the target per batch"] | None = None
     posterior: Annotated[bool, "measure by loc and log scale, or logits, too"] = False
+    layers: Annotated[bool, "measure each layer of a part too"] = False
     binarization: Annotated[bool, "tell drawing bits apart from drawing data"] = False
 
     @model_serializer(mode="wrap")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vbench.report.ends import aligned
 from vbench.report.estimand import estimand
+from vbench.report.selection import is_layer
 from vbench.report.summary import AXES, MODEL_AXES
 
 if TYPE_CHECKING:
@@ -107,9 +108,15 @@ class Evidence:
 
     def parts(self, metric: str) -> list[str]:
         """Parts of the model that a metric was measured for: ``all`` only where it stands alone."""
-        found = {plain(part) for part in self.records.loc[self.records["metric"] == metric, "part"].unique()}
-        order = {"encoder": 0, "decoder": 1, "prior": 2}
-        return sorted(found - {"all"} or found, key=lambda part: (order.get(part, 3), part))
+        found = {part for part in self._parts(metric) if not is_layer(part)}
+        return sorted(found - {"all"} or found, key=lambda part: (_place(part), part))
+
+    def layers(self, metric: str) -> list[str]:
+        """Layers that a metric was measured for, part by part, in the order of their records."""
+        return sorted((part for part in self._parts(metric) if is_layer(part)), key=lambda part: _place(part))
+
+    def _parts(self, metric: str) -> list[str]:
+        return [plain(part) for part in self.records.loc[self.records["metric"] == metric, "part"].unique()]
 
     def counts(self) -> dict[str, int]:
         """Cells by status."""
@@ -215,6 +222,11 @@ def _estimand(estimator: str, bound: Any, k: Any, target: Any) -> str:
     claim, other = (text if isinstance(text, str) else "" for text in (bound, target))
     found = estimand(claim, None if pd.isna(k) else int(k), other)
     return plain(found or f"{estimator}: no bound declared")
+
+
+def _place(part: str) -> int:
+    """Of a part, or of a layer's, in the order of a model."""
+    return {"encoder": 0, "decoder": 1, "prior": 2}.get(part.split(".")[0], 3)
 
 
 def short_names(values: Iterable[str]) -> dict[str, str]:
