@@ -12,7 +12,7 @@ from vbench.assemble import Built
 from vbench.batches import Order, TrainingBatches
 from vbench.grid import Train
 from vbench.measure.throughput import Stopwatch
-from vbench.optimizers import OPTIMIZERS, Group
+from vbench.optimizers import OPTIMIZERS, Group, schedule
 from vbench.resume import Points
 from vbench.rng import Rng, derive
 from vbench.types import Dataset, Incompatible
@@ -81,6 +81,7 @@ def train(
     points.training = True
     for step in range(points.step, steps):
         batch = batches[step]
+        optimizer.factor = schedule(settings, step)
         looped = settings.inner if step < settings.looped else None
         for inner in range(looped.steps if looped else 0):
             some = others[step * looped.steps + inner] if others else batch  # type: ignore[union-attr]
