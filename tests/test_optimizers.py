@@ -100,7 +100,7 @@ def test_schedules_are_torchs(name, warmup):
     train = Train(steps=STEPS, schedule=name, warmup=warmup, step_size=5, gamma=0.3)
     seen = []
     for step in range(STEPS):
-        seen.append(schedule(train, step))
+        seen.append(schedule(train, step, step / STEPS))
         assert seen[-1] == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12), step
         optimizer.step()
         for each in theirs:

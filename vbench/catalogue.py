@@ -54,12 +54,13 @@ class Component:
 
 @dataclass(frozen=True)
 class Broken:
-    """A plugin that could not be loaded, and why."""
+    """A plugin that could not be loaded, and why; a ``deadly`` one takes the process with it that tries."""
 
     distribution: str
     version: str
     entry_point: str
     reason: str
+    deadly: bool = False
 
 
 @dataclass(frozen=True)

@@ -128,11 +128,11 @@ OPTIMIZERS: Final[Mapping[str, Callable[[Sequence[Group]], Optimizer]]] = {
 """Name -> an optimiser of these groups, with torch's defaults."""
 
 
-SCHEDULES: Final[Mapping[str, Callable[[Train, int], float]]] = {
-    "constant": lambda train, step: 1.0,
-    "cosine": lambda train, step: (1 + math.cos(math.pi * step / train.steps)) / 2,
-    "linear": lambda train, step: 1 - step / train.steps,
-    "step": lambda train, step: train.gamma ** (step // train.step_size),
+SCHEDULES: Final[Mapping[str, Callable[[Train, int, float], float]]] = {
+    "constant": lambda train, step, share: 1.0,
+    "cosine": lambda train, step, share: (1 + math.cos(math.pi * share)) / 2,
+    "linear": lambda train, step, share: 1 - share,
+    "step": lambda train, step, share: train.gamma ** (step // train.step_size),
 }
 """Name -> factor of the learning rate at a step, from zero on, as torch's schedulers have it.
 
@@ -141,10 +141,10 @@ Loshchilov & Hutter (2017), SGDR: Stochastic Gradient Descent with Warm Restarts
 """
 
 
-def schedule(train: Train, step: int) -> float:
-    """Factor of every learning rate at a step: a function of settings and step alone, so a run goes on with its bits.
+def schedule(train: Train, step: int, share: float) -> float:
+    """Factor of every learning rate at a step, when that share of training is done: so a run goes on with its bits.
 
     The first ``warmup`` steps rise in a line from ``1 / warmup`` of it. Source: Goyal et al. (2017), Accurate, Large
     Minibatch SGD: Training ImageNet in 1 Hour, arXiv:1706.02677.
     """
-    return SCHEDULES[train.schedule](train, step) * min(1.0, (step + 1) / max(train.warmup, 1))
+    return SCHEDULES[train.schedule](train, step, share) * min(1.0, (step + 1) / max(train.warmup, 1))

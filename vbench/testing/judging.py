@@ -70,6 +70,11 @@ def checks_of(judged: Subject, cases: tuple[Case, ...] = (), seed: int = 0) -> I
     if judged.kind == "estimator":
         yield from _estimator_checks(judged, (*CASES, *cases), seed)
         return
+    wanted = [p.name for p in judged.component.parameters if p.required and p.name not in judged.parameters]
+    if wanted and judged.kind in ("encoder", "decoder", "prior"):
+        told = f"to be judged with its {' and '.join(wanted)}: {judged.name}[{wanted[0]}=...]"
+        yield Check("builds", lambda: Outcome(Verdict.INCONCLUSIVE, told))
+        return
     suites = {
         "dataset": dataset_checks,
         "encoder": encoder_checks,
