@@ -207,7 +207,7 @@ def test_a_schedule_is_read_and_told_only_where_it_is_asked_for():
         ({"schedule": "cosin"}, "train.schedule: expected one of constant, cosine, linear, step"),
         ({"optimizer": "adagrad"}, "train.optimizer: expected one of adam, sgd, rmsprop, adamw"),
         ({"warmup": -1}, "train.warmup: expected an integer >= 0"),
-        ({"schedule": "step", "gamma": 1.0}, "train.gamma: expected a number > 0 < 1"),
+        ({"schedule": "step", "gamma": 1.0}, "train.gamma: expected a number > 0 and < 1"),
         ({"gamma": 0.5}, "train.gamma: only with schedule: step"),
         ({"schedule": "cosine", "step_size": 5}, "train.step_size: only with schedule: step"),
         ({"sweep": {"gamma": [0.1, 0.2]}}, "train.gamma: only with schedule: step"),

@@ -133,10 +133,10 @@ def _published(written: Written, expected: Contents) -> Iterator[str]:
         for name in ("value", "std_error")
         if value[name]
     }
-    for place, name in sorted(printed.keys() | known.keys(), key=str):
-        if printed.get((place, name)) != known.get((place, name)):
-            shown, asked = printed.get((place, name)), known.get((place, name))
-            yield f"published value [{place}]: {name} is {shown} where it is printed, {asked} by the study's file"
+    for which in sorted(printed.keys() | known.keys(), key=str):
+        if printed.get(which) != known.get(which):
+            shown, asked = printed.get(which), known.get(which)
+            yield f"published value [{which[0]}]: {which[1]} is {shown} where it is printed, {asked} by the study's file"
 
 
 def _rounds(text: str, exact: float | None) -> bool:
