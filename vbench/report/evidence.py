@@ -47,6 +47,7 @@ class Evidence:
             apart), ``panel`` and ``series`` (what it is called in figures), ``estimand``, and ``stale`` (the reason,
             empty where current).
         damaged: names of files that were left out.
+        published: text of the file of published values; None where there is none.
         folder: where it was read from; None of frames, which hold no pictures.
     """
 
@@ -54,6 +55,7 @@ class Evidence:
     records: DataFrame
     cells: DataFrame
     damaged: tuple[str, ...] = ()
+    published: str | None = None
     folder: Path | None = None
 
     @functools.cached_property
@@ -158,12 +160,16 @@ def read_evidence(folder: str | Path) -> Evidence:
     records, cells = store.records(), store.cells()
     reasons = stale_reasons(store.outcomes().values(), code_digest())
     found = _named(records, cells.assign(stale=[reasons[key] for key in cells["cell"]]))
-    return replace(
-        found,
-        name=plain(store.study),
-        damaged=tuple(plain(path.name) for path, _ in store.damaged),
-        folder=store.folder,
-    )
+    damaged = tuple(plain(path.name) for path, _ in store.damaged)
+    named = replace(found, name=plain(store.study), damaged=damaged)
+    return replace(named, published=_published(store.folder), folder=store.folder)
+
+
+def _published(folder: Path) -> str | None:
+    try:
+        return (folder / "published.csv").read_bytes().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return None
 
 
 def _hint(folder: Path) -> str:
