@@ -1,13 +1,15 @@
 """Who sees whom, by Jacobians; probabilities, by summing over every image; draws; and twins that see too much."""
 
+import io
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from scipy import stats
 from torch import nn
 from torch.func import functional_call, grad, vmap
-from vbench_autoregressive import vbench_decoders
+from vbench_autoregressive import raster, vbench_decoders
 from vbench_autoregressive.gated import GatedLayer, GatedStack
 from vbench_autoregressive.pixelcnn import PixelCNNDecoder
 from vbench_autoregressive.pixelvae import PixelVAEDecoder
@@ -134,6 +136,14 @@ def test_each_pixel_is_drawn_by_the_logit_that_scores_it(name, reach):
     torch.manual_seed(0)
     assert torch.equal(x, decoder(z, None, None).sample(Rng(4)))
     assert not torch.equal(x, decoder(z, None, None).sample(Rng(5)))
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_is_shown_on_a_terminal_and_nowhere_else(monkeypatch, terminal):
+    screen = io.StringIO()
+    monkeypatch.setattr(raster, "Console", lambda stderr: Console(file=screen, force_terminal=terminal))
+    made("pixelcnn", (3, 3))(latents(1, 1), None, None).sample(Rng(0))
+    assert ("pixels" in screen.getvalue()) == terminal
 
 
 def test_the_latent_enters_where_it_is_said_to():
