@@ -10,9 +10,10 @@ from tests import toys
 from vbench.assemble import Built
 from vbench.batches import Order, TrainingBatches
 from vbench.builtin.datasets.tensors import TensorDataset
+from vbench.course import Course
 from vbench.estimators.nvil import nvil
 from vbench.estimators.reparam import reparam
-from vbench.grid import Inner, Train
+from vbench.grid import Budget, Inner, Train
 from vbench.measure.throughput import Stopwatch
 from vbench.rng import Rng, derive
 from vbench.training import Diverged, train
@@ -138,6 +139,47 @@ def test_pauses_change_nothing_and_share_out_the_steps():
     assert [len(part) for _, part in pauses] == [1, 16, 23]
     assert [b for _, part in pauses for b in part] == bounds
     assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), cut.model.parameters(), strict=True))
+
+
+class Following(Estimator):
+    """What follows the share of training that is done."""
+
+    def forward(self, model, batch, rng):
+        estimate = reparam()(model, batch, rng)
+        return estimate._replace(surrogate=estimate.surrogate * (1 + batch.progress))
+
+
+def test_a_budget_of_evaluations_is_the_steps_that_it_pays_for():
+    """Order, noise and share are those of as many steps: the same bits."""
+    budget = Train(batch=8, budget=Budget(evaluations=2 * 8 * 20))
+    built, told = cell(Following), []
+    course = Course(budget, 8)
+    course.price = 2
+    pauses = list(train(built, budget, SEED, (7,), Stopwatch(), lambda *now: told.append(now), course=course))
+    whole, expected = trained(Following, Train(steps=20, batch=8), stops=(7, 20))
+    assert pauses == expected
+    assert all(torch.equal(a, b) for a, b in zip(built.model.parameters(), whole.model.parameters(), strict=True))
+    assert told[-1] == (20, 20)
+    assert (course.step, course.updates, course.ended_by, course.spent) == (20, 20, "evaluations", 320)
+
+
+@pytest.mark.parametrize("batches", ["same", "fresh"])
+def test_of_a_budget_inner_loops_have_their_share(batches):
+    settings = Train(batch=8, inner=Inner(steps=3, batches=batches, until=0.4), budget=Budget(evaluations=2 * 8 * 44))
+    course = Course(settings, 8)
+    course.price = 2
+    ((last, bounds),) = train(cell(Following), settings, SEED, (), Stopwatch(), lambda *now: None, course=course)
+    assert (last, len(bounds), course.updates) == (29, 29, 44)  # five steps with a loop, 16 of 44 before the last one
+
+
+def test_whoever_measures_may_end_it():
+    course, pauses = Course(Train(steps=40, batch=8)), []
+    for step, _ in train(cell(reparam), course.settings, SEED, range(10, 99, 10), Stopwatch(), print, course=course):
+        pauses.append(step)
+        if step == 20:
+            course.ended_by = "patience"
+    assert pauses == [10, 20]
+    assert course.step == 20
 
 
 def test_the_watch_runs_while_training_does():

@@ -14,7 +14,10 @@ from pathlib import Path
 
 from vbench.beside import beside, file_of
 
-__all__ = ["GROUP", "PACKAGE", "contents", "digest", "entry_points", "fingerprint", "relied_on", "sources", "version"]
+__all__ = [
+    *("GROUP", "PACKAGE", "contents", "digest", "entry_points", "fingerprint", "lacking", "relied_on", "sources"),
+    "version",
+]
 
 GROUP = "vbench"
 PACKAGE = Path(__file__).parent
@@ -109,6 +112,31 @@ def _required(distribution: str) -> list[metadata.EntryPoint]:
         return []
     names = {_normal(found[0]) for line in lines if "extra ==" not in line and (found := _PROJECT.match(line))}
     return [point for point in entry_points() if point.dist and _normal(point.dist.name) in names]
+
+
+def lacking(distribution: str, extra: str) -> str:
+    """How to install what an optional extra of a distribution asks for; empty where all of it is there.
+
+    Looked up anew at each call: what an extra brings may come and go while no plugin changes.
+    """
+    if not extra:
+        return ""
+    try:
+        lines = metadata.requires(distribution) or []
+    except metadata.PackageNotFoundError:
+        return ""
+    marked = re.compile(rf"""extra\s*==\s*['"]{re.escape(extra)}['"]""")
+    names = [found[0] for line in lines if marked.search(line) and (found := _PROJECT.match(line))]
+    missing = [name for name in names if not _installed(name)]
+    return f"needs {' and '.join(missing)}: pip install '{distribution}[{extra}]'" if missing else ""
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 _PROJECT = re.compile(r"[A-Za-z0-9._-]+")

@@ -40,6 +40,9 @@ __all__ = [
     "noise_share",
     "paired_ratios",
     "rate_distortion",
+    "reconstructions",
+    "sample_quality",
+    "samples",
     "throughput",
     "tuning",
     "variance_cost",
@@ -80,6 +83,21 @@ def likelihood_gap(study: Study, *, columns: int = 2) -> list[Axes]:
 def rate_distortion(study: Study, *, columns: int = 3) -> list[Axes]:
     """Distortion against rate (nats per datum) at the last step, with lines of equal ELBO."""
     return _drawn("rate-distortion", study, columns)
+
+
+def samples(study: Study, *, columns: int = 3) -> list[Axes]:
+    """Samples of each model (a study's folder alone has them), with its log-likelihood and their distance to data."""
+    return _drawn("samples", study, columns)
+
+
+def reconstructions(study: Study, *, columns: int = 3) -> list[Axes]:
+    """Test data and their reconstructions by each model (a study's folder alone has them)."""
+    return _drawn("reconstructions", study, columns)
+
+
+def sample_quality(study: Study, *, columns: int = 3) -> list[Axes]:
+    """Held-out log-likelihood (nats per datum) against what samples of the model are like."""
+    return _drawn("sample-quality", study, columns)
 
 
 def gradient_variance(study: Study, *, columns: int = 3) -> list[Axes]:

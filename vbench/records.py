@@ -24,6 +24,7 @@ from vbench.attempts import (
     packed,
     read,
     read_outcome,
+    read_pictures,
     read_values,
     schema,
     text_of,
@@ -57,7 +58,11 @@ class Store:
         self._known: dict[File, Outcome] = {}  # of files that have been read, as they were
 
     def commit(
-        self, outcome: Outcome, rows: Iterable[Row] = (), values: Mapping[str, Iterable[float]] | None = None
+        self,
+        outcome: Outcome,
+        rows: Iterable[Row] = (),
+        values: Mapping[str, Iterable[float]] | None = None,
+        pictures: Mapping[str, bytes] | None = None,
     ) -> Path:
         """Keep one attempt, durably and whole, under the next free attempt number; returns its file.
 
@@ -65,8 +70,9 @@ class Store:
             outcome: what became of it.
             rows: its measurements.
             values: of single data, in their order, by split and metric: ``test log_likelihood``.
+            pictures: PNG files by their names.
         """
-        data = packed(self.study, outcome, rows, values)
+        data = packed(self.study, outcome, rows, values, pictures)
         names = (f"{outcome.key}.{attempt}.parquet" for attempt in itertools.count())
         folder = self.folder / "records" / outcome.key[:2]
         return store.publish(data, folder, names)
@@ -113,6 +119,10 @@ class Store:
     def values(self) -> dict[str, dict[str, NDArray[np.float32]]]:
         """For each key, the values of single data that its attempt keeps, in single precision."""
         return {key: read_values(attempt.file.path) for key, attempt in _best(self._attempts()).items()}
+
+    def pictures(self) -> dict[str, dict[str, bytes]]:
+        """For each key, the pictures that its attempt keeps: PNG files by their names."""
+        return {key: read_pictures(attempt.file.path) for key, attempt in _best(self._attempts()).items()}
 
     def compact(self) -> None:
         """Write ``cells.parquet``, for other tools, and the index; both can be made again from the records."""

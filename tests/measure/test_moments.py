@@ -141,7 +141,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("name", "draws"), [*((name, 24) for name in CASES), ("stl", 40)])
+# beside one that takes the same way through the engine
+ALIKE = ("reparam-analytic", "iwae-vamp", "renyi", "nvil-normalized", "vimco", "conv-many")
+EACH = [pytest.param(name, 24, marks=[pytest.mark.slow] * (name in ALIKE)) for name in CASES]
+
+
+@pytest.mark.parametrize(("name", "draws"), [*EACH, ("stl", 40)])
 def test_moments_are_those_of_plain_backward_passes(name, draws, monkeypatch):
     monkeypatch.setattr(engine, "_FREEDOM", 12)  # few draws, to be made one by one
     estimator, build, binary = CASES[name]
@@ -169,7 +174,10 @@ def test_moments_are_those_of_plain_backward_passes(name, draws, monkeypatch):
     torch.testing.assert_close(mean, gradients["all"].mean((0, 1, 2)), rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["reparam", "iwae", "dreg", "reinforce", "rloo", "vimco"])
+@pytest.mark.parametrize(
+    "name",
+    ["reparam", "dreg", "rloo", *(pytest.param(n, marks=pytest.mark.slow) for n in ("iwae", "reinforce", "vimco"))],
+)
 def test_moments_and_loop_measure_the_same(name):
     estimator, build = BUILT_IN[name]
     model, batch = build(), toys.batch(size=20)
@@ -255,7 +263,7 @@ def covered(trials, method):
 
 @pytest.mark.parametrize("method", ["moments", "vmap"])
 def test_interval_covers(method):
-    assert 0.88 <= covered(60, method) <= 1.0
+    assert 0.86 <= covered(30, method) <= 1.0
 
 
 @pytest.mark.slow
@@ -281,9 +289,9 @@ def test_stratified_draws_gain_where_the_noise_is_additive():
     datum = gradient_moments(model, stl(), batch, draws=136, method="moments")
     draw = gradient_moments(model, stl(), batch, draws=136, method="vmap")
     assert datum.std_error["all"] < 0.5 * draw.std_error["all"]
-    values = [gradient_moments(model, stl(), batch, draws=136, key=i, method="moments") for i in range(40)]
+    values = [gradient_moments(model, stl(), batch, draws=136, key=i, method="moments") for i in range(24)]
     spread = torch.tensor([m.variance["all"] for m in values], dtype=torch.float64).std()
-    claimed = sum(m.std_error["all"] for m in values) / 40
+    claimed = sum(m.std_error["all"] for m in values) / 24
     assert 0.65 < float(spread) / claimed < 1.4
 
 
@@ -480,7 +488,7 @@ class Weighs(PerfectlyPlain):
 
     def forward(self, model, batch, rng):
         Weighs.calls += 1
-        if Weighs.calls in (10, 60):
+        if Weighs.calls in (10, 35):
             tensors = [o for o in gc.get_objects() if type(o) in (torch.Tensor, nn.Parameter)]
             alive = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors if not _inner(t)}
             Weighs.seen[Weighs.calls] = sum(alive.values())
@@ -497,6 +505,6 @@ def test_memory_is_flat_in_the_number_of_draws():
     model = Model(encoder, BernoulliDecoder(x, encoder.z, torch.full((300,), 0.5)), StandardNormalPrior(encoder.z))
     size = 4 * sum(p.numel() for p in model.parameters())
     batch = batch_of((torch.rand(40, 300) < 0.5).float())
-    found = gradient_moments(model, Weighs(), batch, draws=34 * 70, method="moments")
+    found = gradient_moments(model, Weighs(), batch, draws=34 * 40, method="moments")
     assert found.method == "moments"
-    assert Weighs.seen[60] - Weighs.seen[10] < 0.1 * size < Weighs.seen[10]
+    assert Weighs.seen[35] - Weighs.seen[10] < 0.1 * size < Weighs.seen[10]

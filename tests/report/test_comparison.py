@@ -467,7 +467,7 @@ def check_operating_characteristics(count: int) -> None:
 
 
 def test_coverage_and_family_error_from_records() -> None:
-    check_operating_characteristics(40)
+    check_operating_characteristics(16)
 
 
 @pytest.mark.slow

