@@ -86,6 +86,13 @@ def test_data_do_not_interact_and_equal_weights_give_themselves(bound):
 
 
 @finite
+def test_the_curvature_that_it_tells_is_the_diagonal_of_its_hessian(bound):
+    log_w = 2 * torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) - 700
+    hessian = torch.autograd.functional.hessian(lambda w: bound(w).sum(), log_w)
+    torch.testing.assert_close(bound.curvature(log_w), torch.einsum("kbkb->kb", hessian))
+
+
+@finite
 def test_a_vanished_weight_costs_what_it_should(bound):
     log_w = torch.tensor([[0.0], [-math.inf]], dtype=torch.float64)
     power = 1 - getattr(bound, "alpha", 0.0)

@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pluggy
 import pytest
 
 from tests.command import together
 from tests.strangers import GOOD, install
+from vbench.attempts import Outcome
+from vbench.catalogue import Catalogue, Component
 from vbench.discovery import lacking
+from vbench.grid import Choice
+from vbench.provenance import plugins_of
+from vbench.report.staleness import stale_reasons
 
 NEEDING = GOOD.replace("NAME", "needing") + '\nHalved.extra = "more"\n'
 GRID = """
@@ -66,6 +72,26 @@ def test_it_is_listed_planned_and_judged_as_unavailable(metadata: Path, tmp_path
     assert checked.returncode == 0
     assert "INCONCLUSIVE" in checked.stdout
     assert LINE in checked.stdout
+
+
+def test_what_an_extra_brings_is_provenance_by_its_version(
+    metadata: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(metadata.parents[1]))
+    require(metadata, 'pluggy; extra == "more"')
+    component = Component("estimator", "needing", "vbench-needing", "1.0", module="vbench_needing:Halved", extra="more")
+    catalogue = Catalogue({"estimator": {"needing": component}})
+    used = plugins_of([Choice("estimator", "needing", {}, {})], catalogue)
+    assert [(plugin["name"], plugin["version"]) for plugin in used] == [
+        ("pluggy", pluggy.__version__),
+        ("vbench-needing", "1.0"),
+    ]
+    outcome = Outcome("abc", "done", "", {}, 0, provenance={"code": "one", "plugins": used})
+    assert stale_reasons([outcome], "one") == {"abc": ""}
+    used[0]["version"] = "0.1"
+    assert stale_reasons([outcome], "one") == {"abc": f"plugin pluggy was 0.1, is {pluggy.__version__}"}
+    used[0] |= {"name": "no-such-library"}
+    assert stale_reasons([outcome], "one") == {"abc": "it was made with plugin no-such-library"}
 
 
 def test_it_works_where_the_extra_is_there(metadata: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from vbench.estimators.nvil import nvil
 from vbench.estimators.reparam import reparam
 from vbench.grid import Budget, Inner, Train
 from vbench.measure.throughput import Stopwatch
+from vbench.resume import Points
 from vbench.rng import Rng, derive
 from vbench.training import Diverged, train
 from vbench.types import Estimate, Estimator, Incompatible
@@ -123,6 +124,57 @@ def test_an_inner_loop_is_the_one_written_out(estimator, inner, clip):
     assert [len(bounds) for _, bounds in pauses] == [12]
     plain, _ = trained(estimator, Train(steps=12, batch=8, lr=0.01, clip=clip), stops=(12,))
     assert not any(torch.equal(a, b) for a, b in zip(plain.model.parameters(), model.parameters(), strict=True))
+
+
+def written_out_by_torch(settings):
+    """Plain AdamW under torch's own schedulers, clipped."""
+    model, rule, _, _ = cell(reparam)
+    optimizer = torch.optim.AdamW(model.parameters(), settings.lr, fused=True)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
+    warm = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / settings.warmup, total_iters=settings.warmup - 1)
+    batches = TrainingBatches(DATA, settings.steps, derive("data", SEED), Order(40, 8, derive("order", SEED)))
+    for step in range(settings.steps):
+        optimizer.zero_grad()
+        (-rule(model, batches[step], Rng(derive("noise", SEED, step))).surrogate.mean()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        optimizer.step()
+        cosine.step()
+        warm.step()
+    return model
+
+
+def test_a_scheduled_run_is_the_one_written_out():
+    settings = Train(steps=40, batch=8, lr=0.01, clip=0.5, optimizer="adamw", schedule="cosine", warmup=10)
+    built, _ = trained(reparam, settings)
+    pairs = list(zip(built.model.parameters(), written_out_by_torch(settings).parameters(), strict=True))
+    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in pairs)
+    for other in ({"schedule": "linear"}, {"warmup": 9}):  # what clips has little say in Adam's steps
+        model = trained(reparam, settings.model_copy(update=other))[0].model
+        assert not all(
+            torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, (_, b) in zip(model.parameters(), pairs, strict=True)
+        )
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "step"])
+def test_a_scheduled_run_that_was_cut_short_goes_on_with_its_bits(optimizer, schedule, tmp_path):
+    settings = Train(
+        **{"steps": 12, "batch": 8, "lr": 0.01, "clip": 0.5, "optimizer": optimizer},
+        **{"schedule": schedule, "warmup": 4, "step_size": 3},
+    )
+    whole, _ = trained(reparam, settings, stops=(12,))
+
+    def points():
+        return Points(tmp_path / "point", every=1e-9, identity={"key": "one"})
+
+    first = train(cell(reparam), settings, SEED, (7, 12), Stopwatch(), lambda *_: None, points())
+    assert next(first)[0] == 7
+    first.close()
+    again, built = points(), cell(reparam)
+    assert again.load() is not None
+    assert [step for step, _ in train(built, settings, SEED, (12,), Stopwatch(), lambda *_: None, again)] == [12]
+    assert again.step == 7
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), built.model.parameters(), strict=True))
 
 
 def test_an_inner_loop_over_nothing_is_no_fault():

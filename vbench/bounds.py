@@ -39,6 +39,10 @@ class ELBO:
         """``[K, B] -> [B]``."""
         return log_w.mean(0)
 
+    def curvature(self, log_w: Tensor) -> Tensor:
+        """Second derivative in each log weight, ``[K, B]``."""
+        return torch.zeros_like(log_w)
+
 
 @dataclass(frozen=True)
 class IWAE:
@@ -54,6 +58,11 @@ class IWAE:
     def __call__(self, log_w: Tensor) -> Tensor:
         """``[K, B] -> [B]``."""
         return _log_mean_exp(log_w)
+
+    def curvature(self, log_w: Tensor) -> Tensor:
+        """Second derivative in each log weight, ``[K, B]``."""
+        share = log_w.softmax(0)
+        return share * (1 - share)
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,14 @@ class Renyi:
             return log_w.amax(0) if self.alpha < 0 else log_w.amin(0)
         power = 1 - self.alpha
         return _log_mean_exp(power * log_w) / power
+
+    def curvature(self, log_w: Tensor) -> Tensor:
+        """Second derivative in each log weight, ``[K, B]``, where ``smooth``."""
+        if self.linear:
+            return torch.zeros_like(log_w)
+        power = 1 - self.alpha
+        share = (power * log_w).softmax(0)
+        return power * share * (1 - share)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from pathlib import Path
 from vbench.beside import beside, file_of
 
 __all__ = [
-    *("GROUP", "PACKAGE", "contents", "digest", "entry_points", "fingerprint", "lacking", "relied_on", "sources"),
-    "version",
+    *("GROUP", "PACKAGE", "brought", "contents", "digest", "entry_points", "fingerprint", "installed", "lacking"),
+    *("relied_on", "sources", "version"),
 ]
 
 GROUP = "vbench"
@@ -120,24 +120,29 @@ def lacking(distribution: str, extra: str) -> str:
 
     Looked up anew at each call: what an extra brings may come and go while no plugin changes.
     """
-    if not extra:
-        return ""
-    try:
-        lines = metadata.requires(distribution) or []
-    except metadata.PackageNotFoundError:
-        return ""
-    marked = re.compile(rf"""extra\s*==\s*['"]{re.escape(extra)}['"]""")
-    names = [found[0] for line in lines if marked.search(line) and (found := _PROJECT.match(line))]
-    missing = [name for name in names if not _installed(name)]
+    missing = [name for name, release in brought(distribution, extra) if not release]
     return f"needs {' and '.join(missing)}: pip install '{distribution}[{extra}]'" if missing else ""
 
 
-def _installed(distribution: str) -> bool:
+def brought(distribution: str, extra: str) -> list[tuple[str, str]]:
+    """What an optional extra of a distribution asks for, each with its version; empty where it is not installed."""
+    if not extra:
+        return []
     try:
-        metadata.version(distribution)
+        lines = metadata.requires(distribution) or []
     except metadata.PackageNotFoundError:
-        return False
-    return True
+        return []
+    marked = re.compile(rf"""extra\s*==\s*['"]{re.escape(extra)}['"]""")
+    names = [found[0] for line in lines if marked.search(line) and (found := _PROJECT.match(line))]
+    return [(name, installed(name)) for name in names]
+
+
+def installed(distribution: str) -> str:
+    """Its version; empty where it is not."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 _PROJECT = re.compile(r"[A-Za-z0-9._-]+")

@@ -30,6 +30,7 @@ __all__ = [
     "elbo",
     "gradient_bias",
     "gradient_cosine",
+    "gradient_layers",
     "gradient_mse",
     "gradient_snr",
     "gradient_variance",
@@ -103,6 +104,11 @@ def sample_quality(study: Study, *, columns: int = 3) -> list[Axes]:
 def gradient_variance(study: Study, *, columns: int = 3) -> list[Axes]:
     """Gradient variance (squared nats) along checkpoints; a panel per estimand and part of the model."""
     return _drawn("gradient-variance", study, columns)
+
+
+def gradient_layers(study: Study, *, columns: int = 2) -> list[Axes]:
+    """Gradient variance (squared nats) of each layer at the last checkpoint; a panel per estimand."""
+    return _drawn("gradient-layers", study, columns)
 
 
 def gradient_snr(study: Study, *, columns: int = 3) -> list[Axes]:

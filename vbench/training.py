@@ -13,7 +13,7 @@ from vbench.batches import Order, TrainingBatches
 from vbench.course import Course
 from vbench.grid import Train
 from vbench.measure.throughput import Stopwatch
-from vbench.optimizers import OPTIMIZERS, Group
+from vbench.optimizers import OPTIMIZERS, Group, schedule
 from vbench.resume import Points
 from vbench.rng import Rng, derive
 from vbench.types import Batch, Dataset, Incompatible
@@ -95,6 +95,7 @@ def train(
     while not course.ended_by:
         step, looped = course.step, course.inner
         batch = taken(batches, step)
+        optimizer.factor = schedule(settings, step, course.share)
         for inner in range(looped.steps if looped else 0):
             some = taken(others, step * looped.steps + inner) if others else batch  # type: ignore[union-attr]
             pull(estimator(model, some, Rng(derive("inner noise", seed, step, inner), device)).surrogate, alone)

@@ -6,7 +6,7 @@ import torch
 from tests import toys
 from tests.estimators.truth import model as known
 from tests.gradients import gradient_function
-from vbench.bounds import ELBO, IWAE
+from vbench.bounds import ELBO, IWAE, Renyi
 from vbench.estimators.controls import LearnedBaseline, LeaveOneOut, Zero
 from vbench.estimators.doubly import DoublyReparameterized
 from vbench.estimators.dreg import dreg
@@ -198,6 +198,29 @@ def test_the_scale_of_normalized_nvil_settles_at_the_signals_root_mean_square():
     log_w = (model.log_joint(batch, draw.z) - draw.log_q).detach()
     contribution = (log_w - 4 * estimator.control.net(batch.x)[:, 0]) / 3
     torch.testing.assert_close(slope, contribution.square().mean() - 1)
+
+
+class Untold:
+    """A bound that leaves its curvature to be found."""
+
+    kind, linear, smooth = "lower", False, True
+
+    def __init__(self, bound):
+        self.bound = bound
+
+    def __call__(self, log_w):
+        return self.bound(log_w)
+
+
+@pytest.mark.parametrize("bound", [IWAE(), Renyi(0.5), Renyi(-2.0)], ids=str)
+def test_a_curvature_is_found_where_the_bound_does_not_tell_it(bound):
+    found = result(DoublyReparameterized(Untold(bound), 3))
+    assert_same(result(DoublyReparameterized(bound, 3)), found)
+    if bound == IWAE():
+        doubled = Untold(bound)
+        doubled.curvature = lambda log_w: 2 * bound.curvature(log_w)
+        with pytest.raises(AssertionError):
+            assert_same(result(DoublyReparameterized(doubled, 3)), found)
 
 
 def test_what_a_rule_cannot_do_it_refuses():

@@ -180,6 +180,46 @@ def test_an_inner_loop_is_read_and_told_only_where_there_is_one():
     assert trains({"inner": None}) == ([Train()], ())
 
 
+def test_a_schedule_is_read_and_told_only_where_it_is_asked_for():
+    ((train,), _) = trains({"steps": 9, "schedule": "step", "gamma": 0.5, "warmup": 3})
+    assert train == Train(steps=9, schedule="step", gamma=0.5, warmup=3)
+    told = train.model_dump()
+    assert (told["schedule"], told["warmup"], told["step_size"], told["gamma"]) == ("step", 3, 1000, 0.5)
+    assert Train.model_validate(told) == train
+    assert Train(schedule="cosine").model_dump().keys() - Train().model_dump().keys() == {"schedule"}
+    crossed, swept = trains({"gamma": 0.5, "sweep": {"optimizer": ["sgd", "adam"], "schedule": ["constant", "step"]}})
+    assert swept == ("optimizer", "schedule")
+    assert [(each.optimizer, each.schedule) for each in crossed] == [
+        ("sgd", "constant"),
+        ("sgd", "step"),
+        ("adam", "constant"),
+        ("adam", "step"),
+    ]
+    assert "gamma" not in crossed[0].model_dump()  # a key does not depend on what has no effect
+    found = measure({"gradients": {"at": "shared", "reference": {"schedule": "cosine"}}}, Train(steps=5, warmup=2))
+    assert (found.gradients.reference.schedule, found.gradients.reference.warmup) == ("cosine", 2)
+    assert found.gradients.reference.train == Train(steps=5, warmup=2, schedule="cosine")
+
+
+@pytest.mark.parametrize(
+    ("tree", "text"),
+    [
+        ({"schedule": "cosin"}, "train.schedule: expected one of constant, cosine, linear, step"),
+        ({"optimizer": "adagrad"}, "train.optimizer: expected one of adam, sgd, rmsprop, adamw"),
+        ({"warmup": -1}, "train.warmup: expected an integer >= 0"),
+        ({"schedule": "step", "gamma": 1.0}, "train.gamma: expected a number > 0 and < 1"),
+        ({"gamma": 0.5}, "train.gamma: only with schedule: step"),
+        ({"schedule": "cosine", "step_size": 5}, "train.step_size: only with schedule: step"),
+        ({"sweep": {"gamma": [0.1, 0.2]}}, "train.gamma: only with schedule: step"),
+    ],
+)
+def test_a_wrong_schedule_is_told_with_its_place(tree, text):
+    with pytest.raises(GridError) as caught:
+        trains(tree)
+    (line,) = caught.value.lines
+    assert line.startswith(text)
+
+
 def test_a_budget_stands_in_place_of_steps():
     for budget, length in (({"evaluations": 7}, ("evaluations", 7)), ({"seconds": 2}, ("seconds", 2.0))):
         ((train,), _) = trains({"budget": budget, "batch": 3})
@@ -333,6 +373,11 @@ def test_targets():
         ({"steps": 20, "patience": 2}, {"steps": 40, "patience": 2}, False),
         ({"budget": Budget(evaluations=5)}, {"steps": 2000}, False),
         ({"steps": 20, "inner": Inner(until=0.5)}, {"steps": 40, "inner": Inner(until=0.5)}, False),
+        ({"steps": 20, "schedule": "step", "warmup": 5}, {"steps": 40, "schedule": "step", "warmup": 5}, True),
+        ({"steps": 20, "schedule": "step"}, {"steps": 40}, False),
+        ({"steps": 20, "warmup": 5}, {"steps": 40}, False),
+        ({"steps": 20, "schedule": "cosine"}, {"steps": 40, "schedule": "cosine"}, False),
+        ({"steps": 20, "schedule": "linear"}, {"steps": 40, "schedule": "linear"}, False),
     ],
 )
 def test_training_that_only_goes_on(shorter, longer, goes_on):

@@ -56,20 +56,30 @@ def gradient(model, surrogate):
     return dict(zip(named, found, strict=True))
 
 
+def layers_of(model):
+    """Each parameter -> its layer, from the modules themselves."""
+    own = [(path, name) for path, m in model.named_modules() for name, _ in m.named_parameters(recurse=False)]
+    return {f"{path}.{name}": path if "." in path else f"{path}.{name}" for path, name in own}
+
+
 def by_hand(model, estimator, batch, draws, key):
-    """Everything from one backward pass for every draw of every datum: ``[groups, B, 2 h, P]`` by part."""
+    """All from one backward pass for every draw of every datum: ``[groups, B, 2 h, P]`` by part and by layer."""
     half, groups = engine._plan(draws, len(batch.x), engine._ROWS // rows_of(model, estimator, batch))
-    parts = {}
+    parts, layers, layer = {}, {}, layers_of(model)
     for group in range(groups):
         for b in range(len(batch.x)):
             one = Batch(batch.x[b : b + 1], batch.index[b : b + 1])
             for s in range(2 * half):
                 rng = OneOf(derive("datum", key, group, b), half, s)
                 for name, g in gradient(model, estimator(model, one, rng).surrogate.sum()).items():
-                    parts.setdefault(name.split(".")[0], {}).setdefault((group, b, s), []).append(g.flatten())
+                    for found, owner in ((parts, name.split(".")[0]), (layers, layer[name])):
+                        found.setdefault(owner, {}).setdefault((group, b, s), []).append(g.flatten())
     shape = (groups, len(batch.x), 2 * half, -1)
-    found = {part: torch.stack([torch.cat(g) for g in rows.values()]).view(shape) for part, rows in parts.items()}
-    return {"all": torch.cat(list(found.values()), -1), **found}
+    parts, layers = (
+        {part: torch.stack([torch.cat(g) for g in rows.values()]).view(shape) for part, rows in found.items()}
+        for found in (parts, layers)
+    )
+    return {"all": torch.cat(list(parts.values()), -1), **parts, **layers}
 
 
 def rows_of(model, estimator, batch):
@@ -154,7 +164,7 @@ def test_moments_are_those_of_plain_backward_passes(name, draws, monkeypatch):
     model = build()
     model, batch = model if isinstance(model, tuple) else (model, toys.batch(binary is not False, SIZE))
     key = 7
-    found = gradient_moments(model, estimator, batch, draws=draws, key=key, method="moments")
+    found = gradient_moments(model, estimator, batch, draws=draws, key=key, method="moments", layers=True)
     gradients = by_hand(model, estimator, batch, draws, key)
     assert set(found.variance) == set(gradients)
     for part, g in gradients.items():
@@ -270,7 +280,8 @@ def test_interval_covers(method):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("method", ["moments", "vmap", "loop"])
 def test_interval_covers_as_it_says(method):
-    assert 0.93 <= covered(500, method) <= 0.97
+    # these bounds are three standard errors of 1000 trials from 0.95, and but two of 500
+    assert 0.93 <= covered(1000, method) <= 0.97
 
 
 @pytest.mark.slow

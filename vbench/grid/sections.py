@@ -27,7 +27,7 @@ from vbench.grid.settings import (
     Train,
     log_spaced,
 )
-from vbench.grid.values import read_values
+from vbench.grid.values import Values, read_values
 
 __all__ = ["read_measure", "read_measures", "read_trains"]
 
@@ -67,6 +67,7 @@ def read_trains(node: Node, path: str, problems: Problems) -> tuple[list[Train],
     """Every crossing under ``train``, and the names that its sweep crosses, in the order of the fields."""
     values = read_values(node, _parameters(Train), path, problems, keys=(*_APART, "sweep"))
     swept = tuple(name for name in Train.model_fields if name in values.swept)
+    _check_falls(values, node, path, problems)
     entries: Mapping[str, Node] = node.value if isinstance(node.value, dict) else {}
     inner = None
     if "inner" in entries and entries["inner"].value is not None:
@@ -89,6 +90,24 @@ def _read_budget(entries: Mapping[str, Node], path: str, problems: Problems) -> 
         problems.add(node.place, path, f"expected evaluations or seconds, {'not both' if given else 'one of them'}")
         return None
     return Budget(**given)
+
+
+def _check_falls(values: Values, node: Node, path: str, problems: Problems, default: str = "constant") -> None:
+    """What only a schedule of steps reads stands beside none but that."""
+    schedules = values.swept.get("schedule", [values.given.get("schedule", default)])
+    if "step" in schedules:
+        return
+    for name in ("step_size", "gamma"):
+        for entries in _mappings(node):
+            if name in entries:
+                problems.add(entries[name].at, f"{path}.{name}", "only with schedule: step")
+
+
+def _mappings(node: Node) -> list[Mapping[str, Node]]:
+    """The node's own entries and those of its sweep."""
+    own: Mapping[str, Node] = node.value if isinstance(node.value, dict) else {}
+    swept = own["sweep"].value if "sweep" in own else {}
+    return [own, swept if isinstance(swept, dict) else {}]
 
 
 def read_measure(
@@ -229,7 +248,9 @@ def _reference(node: Node, catalogue: Catalogue, path: str, problems: Problems, 
     where = f"{path}.estimator"
     if isinstance(node.value, str):
         node, where = Node({"estimator": node}, node.place), path
-    given = dict(read_values(node, _parameters(Reference), path, problems).given)
+    values = read_values(node, _parameters(Reference), path, problems)
+    _check_falls(values, node, path, problems, common.get("schedule", "constant"))
+    given = dict(values.given)
     if given.get("estimator") is not None:
         place = node.value["estimator"].place
         found = read_choices(Node(given["estimator"], place), "estimator", catalogue, where, problems)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -25,10 +26,21 @@ __all__ = [
 ]
 
 EXACT_TARGETS = ("evidence", "bound")
-_STEADY = frozenset({"steps", "batch", "optimizer", "lr", "clip", "inner"})  # the same at a step, whatever follows
+# the same at a step, whatever follows
+_STEADY = frozenset({"steps", "batch", "optimizer", "lr", "clip", "inner", "schedule", "warmup", "step_size", "gamma"})
+_ENDLESS = ("constant", "step")  # schedules that know of no last step
 _DEAR = ("ais", "inference_gap", "sample_quality")
-_LATER_TRAIN = ("inner", "budget", "patience")
-_LATER = ("checkpoints", "target", "target_draws", "posterior", "binarization")
+_LATER = ("checkpoints", "target", "target_draws", "posterior", "layers", "binarization")
+
+
+_UNTOLD: Mapping[str, Any] = {
+    "inner": None,
+    "budget": None,
+    "patience": None,
+    "schedule": "constant",
+    "warmup": 0,
+}
+_FALLS = ("step_size", "gamma")  # said where there are any
 
 
 class Settings(BaseModel):
@@ -78,6 +90,7 @@ class Train(Settings):
 
     Attributes:
         steps: 0 trains nothing: gradients are measured at the reference's checkpoints, and nothing else.
+        schedule: ``cosine`` and ``linear`` fall to zero at the last step, ``step`` by ``gamma`` every ``step_size``.
         budget: in place of ``steps``, which mean nothing then.
         patience: training ends when the validation ELBO was no better than before so many times in a row.
     """
@@ -87,6 +100,10 @@ class Train(Settings):
     optimizer: Literal["adam", "sgd", "rmsprop", "adamw"] = "adam"
     lr: Annotated[float, Gt(0), "learning rate"] = 1e-3
     clip: Annotated[float, Gt(0), "global gradient norm to clip at"] | None = None
+    schedule: Annotated[Literal["constant", "cosine", "linear", "step"], "of the learning rate"] = "constant"
+    warmup: Annotated[int, Ge(0), "first steps, over which the learning rate rises in a line"] = 0
+    step_size: Annotated[int, Ge(1), "steps between two falls; with schedule step"] = 1000
+    gamma: Annotated[float, Gt(0), Lt(1), "what a fall leaves of the learning rate; with schedule step"] = 0.1
     inner: Inner | None = None
     budget: Budget | None = None
     patience: Annotated[int, Ge(1), "measurements without a better validation ELBO"] | None = None
@@ -108,6 +125,7 @@ class Train(Settings):
         # a field that came later may depend on the number of steps: only where it does nothing is that known
         others = Train.model_fields.keys() - _STEADY
         plain = all(getattr(self, name) == Train.model_fields[name].default for name in others)
+        plain = plain and self.schedule in _ENDLESS
         return same and plain and 0 < shorter.steps < self.steps and shorter.looped == min(self.looped, shorter.steps)
 
     @property
@@ -125,10 +143,10 @@ class Train(Settings):
     @model_serializer(mode="wrap")
     def _told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # what came later stands in a spec only where it is used: keys of older results stay
-        told = {name: value for name, value in dump(self).items() if name not in _LATER_TRAIN or value}
-        if self.budget:
-            told.pop("steps", None)
-        return told
+        told = {name: value for name, value in dump(self).items() if value != _UNTOLD.get(name, _UNTOLD)}
+        dropped = [*_FALLS, "steps"] if self.budget else _FALLS
+        falls = {"step_size": self.step_size, "gamma": self.gamma} if self.schedule == "step" else {}
+        return {name: value for name, value in told.items() if name not in dropped} | falls
 
 
 class Reference(Train):
@@ -157,6 +175,7 @@ class Gradients(Settings):
             estimator, written out in full; None for no such measure.
         target_draws: of that estimator, where no exact answer is known.
         posterior: whether to measure by what the encoder returns too, part ``posterior``.
+        layers: whether to measure each layer too, part ``encoder.net.0``.
         binarization: whether to tell the part of drawing bits in the data variance; it takes as many draws again.
     """
 
@@ -170,6 +189,7 @@ class Gradients(Settings):
     target: Annotated[str, "evidence, bound, or an estimator"] | None = None
     target_draws: Annotated[int, Ge(2), "gradient draws of the target per batch"] | None = None
     posterior: Annotated[bool, "measure by loc and log scale, or logits, too"] = False
+    layers: Annotated[bool, "measure each layer of a part too"] = False
     binarization: Annotated[bool, "tell drawing bits apart from drawing data"] = False
 
     @model_serializer(mode="wrap")

@@ -263,6 +263,7 @@ def measure_gradients(
             target=target,
             again=again if bits else (),
             posterior=posterior,
+            layers=settings.layers,
         )
 
     bits = settings.binarization and built.data.binarization == "dynamic"

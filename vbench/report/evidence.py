@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vbench.report.ends import aligned
 from vbench.report.estimand import estimand
+from vbench.report.selection import is_layer
 from vbench.report.summary import AXES, MODEL_AXES
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Evidence:
             apart), ``panel`` and ``series`` (what it is called in figures), ``estimand``, and ``stale`` (the reason,
             empty where current).
         damaged: names of files that were left out.
+        published: text of the file of published values; None where there is none.
         folder: where it was read from; None of frames, which hold no pictures.
     """
 
@@ -53,6 +55,7 @@ class Evidence:
     records: DataFrame
     cells: DataFrame
     damaged: tuple[str, ...] = ()
+    published: str | None = None
     folder: Path | None = None
 
     @functools.cached_property
@@ -107,9 +110,15 @@ class Evidence:
 
     def parts(self, metric: str) -> list[str]:
         """Parts of the model that a metric was measured for: ``all`` only where it stands alone."""
-        found = {plain(part) for part in self.records.loc[self.records["metric"] == metric, "part"].unique()}
-        order = {"encoder": 0, "decoder": 1, "prior": 2}
-        return sorted(found - {"all"} or found, key=lambda part: (order.get(part, 3), part))
+        found = {part for part in self._parts(metric) if not is_layer(part)}
+        return sorted(found - {"all"} or found, key=lambda part: (_place(part), part))
+
+    def layers(self, metric: str) -> list[str]:
+        """Layers that a metric was measured for, part by part, in the order of their records."""
+        return sorted((part for part in self._parts(metric) if is_layer(part)), key=lambda part: _place(part))
+
+    def _parts(self, metric: str) -> list[str]:
+        return [plain(part) for part in self.records.loc[self.records["metric"] == metric, "part"].unique()]
 
     def counts(self) -> dict[str, int]:
         """Cells by status."""
@@ -151,12 +160,16 @@ def read_evidence(folder: str | Path) -> Evidence:
     records, cells = store.records(), store.cells()
     reasons = stale_reasons(store.outcomes().values(), code_digest())
     found = _named(records, cells.assign(stale=[reasons[key] for key in cells["cell"]]))
-    return replace(
-        found,
-        name=plain(store.study),
-        damaged=tuple(plain(path.name) for path, _ in store.damaged),
-        folder=store.folder,
-    )
+    damaged = tuple(plain(path.name) for path, _ in store.damaged)
+    named = replace(found, name=plain(store.study), damaged=damaged)
+    return replace(named, published=_published(store.folder), folder=store.folder)
+
+
+def _published(folder: Path) -> str | None:
+    try:
+        return (folder / "published.csv").read_bytes().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return None
 
 
 def _hint(folder: Path) -> str:
@@ -215,6 +228,11 @@ def _estimand(estimator: str, bound: Any, k: Any, target: Any) -> str:
     claim, other = (text if isinstance(text, str) else "" for text in (bound, target))
     found = estimand(claim, None if pd.isna(k) else int(k), other)
     return plain(found or f"{estimator}: no bound declared")
+
+
+def _place(part: str) -> int:
+    """Of a part, or of a layer's, in the order of a model."""
+    return {"encoder": 0, "decoder": 1, "prior": 2}.get(part.split(".")[0], 3)
 
 
 def short_names(values: Iterable[str]) -> dict[str, str]:

@@ -70,16 +70,24 @@ def numbers(
     return _aggregate(evidence, rows, metric, split, part, statistic)
 
 
-def by_part(evidence: Evidence, metric: str, *, statistic: str = "mean") -> DataFrame:
+def by_part(evidence: Evidence, metric: str, *, statistic: str = "mean", layers: bool = False) -> DataFrame:
     """:func:`numbers` of a gradient metric, for every part of the model that it was measured for.
+
+    Args:
+        evidence: the study.
+        metric: which one.
+        statistic: as there.
+        layers: for every layer instead, at the last step alone.
 
     Raises:
         MissingError: as there.
     """
     import pandas as pd
 
-    parts = evidence.parts(metric) or ["all"]
-    found = [numbers(evidence, metric, "train", part, statistic=statistic) for part in parts]
+    parts = evidence.layers(metric) if layers else evidence.parts(metric) or ["all"]
+    if not parts:
+        raise MissingError(f"no {metric} of layers in the records (gradients: {{layers: true}})")
+    found = [numbers(evidence, metric, "train", part, statistic=statistic, last=layers) for part in parts]
     return pd.concat(found).sort_values(["panel", "estimand"], kind="stable", ignore_index=True)
 
 

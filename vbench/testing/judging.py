@@ -7,6 +7,7 @@ from typing import Any
 
 from vbench.catalogue import Kind
 from vbench.discovery import lacking
+from vbench.testing.assembled import assembled
 from vbench.testing.bench import Bench, Unservable, benches
 from vbench.testing.cases import CASES, SEQUENCES, Case
 from vbench.testing.checks_claims import claim_checks, statement_checks
@@ -109,10 +110,14 @@ def _estimator_checks(judged: Subject, cases: tuple[Case, ...], seed: int) -> It
 
 
 def _benches(judged: Subject, cases: tuple[Case, ...]) -> list[Bench]:
-    try:
-        return benches(judged, cases)
-    except Unservable:
-        return benches(judged, SEQUENCES)
+    for served in (cases, SEQUENCES):
+        try:
+            return benches(judged, served)
+        except Unservable as error:
+            unservable = error
+    if more := assembled(frozenset(getattr(judged.factory, "needs", ()))):
+        return benches(judged, more)
+    raise unservable
 
 
 def _raise(error: Exception) -> Outcome:

@@ -153,7 +153,7 @@ def by_part(value, model):
     for (name, parameter), gradient in zip(named.items(), found, strict=True):
         free = gradient[: len(gradient) // 2] if id(parameter) in model.held else gradient
         parts[name.partition(".")[0]].append(free.flatten())
-    return {part: torch.cat(own) for part, own in parts.items()}
+    return {part: torch.cat(own) for part, own in parts.items() if own}
 
 
 def off(found, exact):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from vbench_hierarchy import vbench_encoders, vbench_priors
+from vbench_hierarchy import vbench_encoders, vbench_estimators, vbench_priors
 
 from vbench import Incompatible, build
 from vbench.study import make_plan
@@ -15,13 +15,18 @@ GRID = Path(__file__).parents[1] / "grid.yaml"
 def test_the_plan_says_of_every_pair_whether_it_goes_and_why_not(tmp_path):
     plan = make_plan(GRID, results=tmp_path)
     asked = {(str(p.cell.encoder), str(p.cell.prior), p.cell.estimator.name): p for p in plan.cells}
-    runs = {(encoder, prior) for (encoder, prior, _), planned in asked.items() if planned.action == "run"}
-    one, two = "hierarchy[hidden=[]]", "hierarchy[hidden=[[32]]]"
+    runs = {key for key, planned in asked.items() if planned.action == "run"}
+    one, two, noise = "hierarchy[hidden=[]]", "hierarchy[hidden=[[32]]]", "vdm[hidden=[64]]"
     layered = "[latent=[16,8],hidden=[[64],[32]]]"
-    assert runs == {
-        ("hierarchy[latent=[16],hidden=[[64]]]", one),
-        *((kind + layered, two) for kind in ("hierarchy", "lvae", "top-down")),
+    pairs = [("hierarchy[latent=[16],hidden=[[64]]]", one)]
+    pairs += [(kind + layered, two) for kind in ("hierarchy", "lvae", "top-down")]
+    assert runs == {(*pair, rule) for pair in pairs for rule in ("reparam", "dreg")} | {
+        ("vdm[steps=10]", noise, rule) for rule in ("reparam", "dreg", "vdm", "vdm-continuous")
     }
+    assert "as wide as each other" in asked["lvae" + layered, noise, "reparam"].reason
+    assert "needs denoiser" in asked["vdm[steps=10]", one, "reparam"].reason or "take 10 entries" in (
+        asked["vdm[steps=10]", one, "reparam"].reason
+    )
     reason = asked["lvae" + layered, one, "reparam"].reason
     assert "the steps between 2 layers take 1 entries in hidden, one for each net, not 0" in reason
 
@@ -42,6 +47,9 @@ def test_reasons():
     assert "needs layers" in reason("gaussian")
     assert "needs layers and real-latent" in reason("bernoulli", estimator="rloo")
     assert "needs top-down" in reason("lvae", "standard-normal")
+    assert "needs denoiser" in reason("vdm", "standard-normal")
+    assert "needs denoiser and diffused" in reason(estimator="vdm")
+    assert reason("hierarchy[latent=[5,5]]", "vdm") == ""
     assert reason("hierarchy", "standard-normal") == ""
     assert "2 layers take 2 entries in hidden" in reason("hierarchy[latent=[8,4],hidden=[[16]]]")
 
@@ -54,7 +62,8 @@ def test_every_decoder_is_made_for_the_layer_next_to_the_data():
     assert made.model.decoder.linear.in_features == 5
 
 
-EVERY = [("encoder", name) for name in vbench_encoders()] + [("prior", name) for name in vbench_priors()]
+KINDS = {"encoder": vbench_encoders(), "estimator": vbench_estimators(), "prior": vbench_priors()}
+EVERY = [(kind, name) for kind, names in KINDS.items() for name in names]
 
 
 @pytest.mark.slow

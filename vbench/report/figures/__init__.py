@@ -5,6 +5,7 @@ from __future__ import annotations
 from vbench.report.figures import (
     bound,
     elbo,
+    gradient_layers,
     gradient_snr,
     gradient_target,
     gradient_variance,
@@ -36,6 +37,7 @@ CHARTS: tuple[Chart, ...] = (
     pictures.RECONSTRUCTIONS,
     sample_quality.CHART,
     gradient_variance.CHART,
+    gradient_layers.CHART,
     paired_ratios.CHART,
     variance_cost.CHART,
     gradient_snr.CHART,
