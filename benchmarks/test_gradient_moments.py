@@ -69,7 +69,7 @@ CASES = {
 def data() -> TensorDataset:
     if not (Path(os.environ.get("VBENCH_DATA", "")) / "mnist").is_dir():
         pytest.skip("needs MNIST: set VBENCH_DATA to the folder that holds mnist/")
-    return mnist(binarization="static")
+    return mnist(binarization="fixed")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from vbench.rng import Rng
 from vbench.types import Dataset, Space
 
 LIMIT = 1e-6  # a correct draw fails with this probability; seeds are fixed
-MODES = ["dynamic", "static", "threshold", "none"]
+MODES = ["dynamic", "fixed", "threshold", "none"]
 
 
 @dataclass
@@ -44,7 +44,7 @@ def statistic(ones, draws, probability):
     return ((ones - draws * probability) ** 2 / (draws * probability * (1 - probability))).sum()
 
 
-@pytest.mark.parametrize("mode", ["dynamic", "static"])
+@pytest.mark.parametrize("mode", ["dynamic", "fixed"])
 def test_bits_have_probability_x_over_255_exactly(mode):
     draws = 20_000
     x = torch.arange(256, dtype=torch.uint8).expand(draws, 256).contiguous()
@@ -77,7 +77,7 @@ def test_bits_of_neighbouring_pixels_and_steps_are_uncorrelated():
 
 def test_fixed_bits_stay_what_they_were():
     x = torch.arange(256, dtype=torch.uint8).expand(10, 256)
-    bits = binarize(x, "static", Rng(1)).to(torch.uint8)
+    bits = binarize(x, "fixed", Rng(1)).to(torch.uint8)
     assert hashlib.sha256(bits.numpy().tobytes()).hexdigest()[:16] == "2770e629da4b7dcf"
 
 
@@ -170,7 +170,7 @@ def test_dynamic_bits_change_with_step_and_key_and_nothing_else():
     assert not torch.equal(bits, TrainingBatches(data, 2, 9, whole)[0].x)
 
 
-@pytest.mark.parametrize("mode", ["static", "threshold", "none"])
+@pytest.mark.parametrize("mode", ["fixed", "threshold", "none"])
 def test_a_row_keeps_its_values_where_the_draw_is_fixed(mode):
     data, order = make(mode), Order(23, 5, key=1)
     known = torch.cat([batch.x for batch in fixed_batches(data, "train", 4, key=0)])
@@ -179,7 +179,7 @@ def test_a_row_keeps_its_values_where_the_draw_is_fixed(mode):
         assert torch.equal(batch.x, known[batch.index])
 
 
-@pytest.mark.parametrize("mode", ["dynamic", "static"])
+@pytest.mark.parametrize("mode", ["dynamic", "fixed"])
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
 def test_evaluation_bits_depend_on_the_dataset_alone(mode, split):
     data = make(mode)
@@ -193,13 +193,13 @@ def test_evaluation_bits_depend_on_the_dataset_alone(mode, split):
     assert not torch.equal(other, whole)
 
 
-def test_dynamic_and_static_are_evaluated_on_the_same_bits():
-    dynamic, static = (next(fixed_batches(make(mode), "test", 11, key=0)).x for mode in ("dynamic", "static"))
-    assert torch.equal(dynamic, static)
+def test_dynamic_and_fixed_are_evaluated_on_the_same_bits():
+    dynamic, fixed = (next(fixed_batches(make(mode), "test", 11, key=0)).x for mode in ("dynamic", "fixed"))
+    assert torch.equal(dynamic, fixed)
 
 
 def test_splits_have_their_own_bits():
-    data = make("static", rows=(8, 8, 8))
+    data = make("fixed", rows=(8, 8, 8))
     data.valid, data.test = data.train.clone(), data.train.clone()
     x = [next(fixed_batches(data, split, 8, key=0)).x for split in ("train", "valid", "test")]
     assert not torch.equal(x[0], x[1])
@@ -266,7 +266,7 @@ def test_batches_land_on_the_device_asked_for(mode):
 def test_fixed_draws_are_made_once_and_dropped_with_their_data(monkeypatch):
     gc.collect()
     before = len(batches._fixed)
-    data, order = make("static"), Order(23, 5, key=1)
+    data, order = make("fixed"), Order(23, 5, key=1)
     TrainingBatches(data, 9, 0, order)[0]
     assert len(batches._fixed) == before + 1
     monkeypatch.setattr(batches, "_bits", None)
@@ -285,6 +285,6 @@ def test_bits_drawn_again_are_others_of_the_same_rows():
     assert few.shape == second[:8].shape
     certain = (data.train == 0) | (data.train == 255)
     assert torch.equal(first[certain], second[certain])
-    for mode in ("static", "threshold", "none"):
+    for mode in ("fixed", "threshold", "none"):
         one, other = (torch.cat([b.x for b in fixed_batches(make(mode), "train", 4, 0, again=n)]) for n in (0, 1))
         assert torch.equal(one, other)

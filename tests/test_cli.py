@@ -164,7 +164,7 @@ MISTAKES = {
 @pytest.mark.parametrize(("text", "message"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_is_one_line_with_its_place(home: Path, text: str, message: str) -> None:
     (home / "wrong.yaml").write_text(text)
-    done = vbench("run", "wrong.yaml", folder=home)
+    done = called("run", "wrong.yaml", folder=home)
     assert done.returncode == 2
     assert done.stderr.startswith("wrong.yaml:")
     assert message in done.stderr

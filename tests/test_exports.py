@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 from importlib.util import find_spec
 
 import pytest
@@ -36,6 +37,11 @@ def test_unknown_name_is_an_attribute_error() -> None:
         vbench.nonsense  # noqa: B018
 
 
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert vbench.__version__ == metadata.version("vbench")
+
+
+HEAVY = ["torch", "pandas", "scipy", "matplotlib"]
 LIGHT = [
     "vbench",
     "vbench.cli",
@@ -50,6 +56,6 @@ LIGHT = [
 
 @pytest.mark.parametrize("module", LIGHT)
 def test_does_not_load_torch(module: str) -> None:
-    code = f"import sys, {module}; print([m for m in ('torch', 'pandas', 'scipy', 'matplotlib') if m in sys.modules])"
+    code = f"import sys, vbench, {module}; vbench.__version__; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

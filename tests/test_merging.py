@@ -121,6 +121,8 @@ def test_nothing_that_is_no_merge_is_touched(two: list[Path], tmp_path: Path) ->
         ([{"estimators": ["reparam"]}, {"estimators": ["nvil[k=1]", "reparam[kl=sampled]"]}], 6),
         ([{"train": {"steps": 40, "lr": 0.1}}, {"train": {"steps": 80, "lr": 0.1}}], 6),
         ([{"train": {"steps": 40}}, {"train": {"steps": 80, "clip": 1.0}}], 12),
+        ([{"train": {"budget": {"seconds": 9}, "lr": lr}} for lr in (0.1, 0.2)], 6),
+        ([{"train": {"patience": n}} for n in (None, 5)], 6),
         ([{"measure": {"inference_gap": {"data": None}}}] * 2, 3),
         (
             [
@@ -145,6 +147,8 @@ def test_the_grid_of_the_whole_has_every_cell(changes: list[dict[str, Any]], siz
     [
         [{"measure": {"every": 10}}, {"measure": {"every": 20}}],
         [{"train": {"steps": 40}}, {"train": {"steps": 40, "inner": {"part": "encoder"}}}],
+        [{"train": {"budget": {"seconds": 9}}}, {"train": {"budget": {"seconds": 8}}}],
+        [{"train": {"steps": 40}}, {"train": {"budget": {"seconds": 9}}}],
     ],
 )
 def test_where_no_one_grid_has_them_all_it_says_so(changes: list[dict[str, Any]], tmp_path: Path) -> None:

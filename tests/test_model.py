@@ -36,6 +36,18 @@ def test_unobserved_entries_do_not_count():
     assert not model.log_likelihood(hidden, z)[:, [0, 1, 3, 4]].any()
 
 
+def test_of_a_hierarchy_the_decoder_sees_the_layer_next_to_the_data():
+    model, batch = toys.gaussian(prior="standard"), toys.batch()
+    z = torch.linspace(-1, 2, 30, dtype=torch.float64).reshape(3, 5, 2)
+    above = torch.full((3, 5, 3), 0.7, dtype=torch.float64)
+    expected = model.log_likelihood(batch, z)
+    model.encoder.z = Space((5,), layers=(2, 3))
+    assert torch.equal(model.log_likelihood(batch, torch.cat([z, above], -1)), expected)
+    assert not torch.equal(model.log_likelihood(batch, torch.cat([above, z], -1)), expected)
+    assert Space((5, 2), "binary", layers=(2, 3)).bottom == Space((2, 2), "binary")
+    assert Space((5, 2)).bottom == Space((5, 2))
+
+
 class Late(Encoder):
     """Its posterior evaluates a net whenever a density is asked for, as flows and refined posteriors do."""
 

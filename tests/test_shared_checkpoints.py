@@ -119,7 +119,7 @@ def test_bias_and_error_to_a_target(tmp_path: Path) -> None:
 
 def test_bits_are_told_apart_where_they_are_drawn(tmp_path: Path) -> None:
     bits = grid(
-        {"binarization": True, "posterior": True, "batches": 3},
+        {"binarization": True, "posterior": True, "layers": True, "batches": 3},
         datasets=["digits[binarization=dynamic]", "bernoulli-bars"],
         estimators=["reparam"],
     )
@@ -129,6 +129,8 @@ def test_bits_are_told_apart_where_they_are_drawn(tmp_path: Path) -> None:
     assert set(found["binarization"]) == {"dynamic"}
     assert (found.query("part == 'decoder'")["value"] > 0).all()
     assert set(records.loc[records["part"] == "posterior", "metric"]) > {"gradient_variance", "gradient_snr"}
+    layers = records[records["part"].str.contains(".", regex=False) & (records["metric"] == "gradient_variance")]
+    assert set(layers["part"]) == {f"{part}.net.{place}" for part in ("encoder", "decoder") for place in (0, 2)}
     reasons = set(records.loc[records["binarization"] != "dynamic", "skipped_measures"])
     assert reasons == {"gradient_variance_binarization: binarization is none, no bits are drawn"}
 

@@ -324,3 +324,20 @@ def test_shards_together_are_the_study(study: Path, tmp_path: Path) -> None:
     both = [vbench.load(root / "small").query("metric == 'elbo'") for root in (tmp_path, study)]
     mine, whole = (frame.set_index(["cell", "step", "split"])["value"] for frame in both)
     assert mine.to_dict() == whole[whole.index.isin(mine.index)].to_dict()
+
+
+def test_its_row_says_where_and_why_training_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = {"encoders": ["gaussian[latent=2,hidden=[4]]"], "priors": ["standard-normal"], "estimators": ["reparam"]}
+    given = grid(**parts, seeds=1, measure={"every": 7, "data": 20, "samples": 2})
+    assert run(given | {"train": {"batch": 16, "budget": {"seconds": 0.05}}}, results=tmp_path, workers=0).computed == 1
+    (cell,) = vbench.load(tmp_path / "small", "cells").to_dict("records")
+    assert cell["ended_by"] == "seconds (another run may end at another step)"
+    assert cell["ended_after"] == cell["backward_passes"] > 0
+    records = vbench.load(tmp_path / "small")
+    assert records.loc[records["split"] == "test", "step"].unique().tolist() == [cell["ended_after"]]
+    assert records.loc[records["metric"] == "seconds_per_step", "n"].tolist() == [cell["ended_after"]]
+    monkeypatch.setattr("vbench.runner.missing", lambda *parts: {"elbo": "needs what is not offered"})
+    done = run(given | {"train": {"steps": 7, "patience": 2}}, results=tmp_path, workers=0)
+    (outcome,) = done.outcomes.values()
+    wanted = "train.patience looks at the validation ELBO, which needs what is not offered"
+    assert (outcome.status, outcome.reason) == ("skipped", wanted)

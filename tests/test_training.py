@@ -10,10 +10,12 @@ from tests import toys
 from vbench.assemble import Built
 from vbench.batches import Order, TrainingBatches
 from vbench.builtin.datasets.tensors import TensorDataset
+from vbench.course import Course
 from vbench.estimators.nvil import nvil
 from vbench.estimators.reparam import reparam
-from vbench.grid import Inner, Train
+from vbench.grid import Budget, Inner, Train
 from vbench.measure.throughput import Stopwatch
+from vbench.resume import Points
 from vbench.rng import Rng, derive
 from vbench.training import Diverged, train
 from vbench.types import Estimate, Estimator, Incompatible
@@ -124,6 +126,57 @@ def test_an_inner_loop_is_the_one_written_out(estimator, inner, clip):
     assert not any(torch.equal(a, b) for a, b in zip(plain.model.parameters(), model.parameters(), strict=True))
 
 
+def written_out_by_torch(settings):
+    """Plain AdamW under torch's own schedulers, clipped."""
+    model, rule, _, _ = cell(reparam)
+    optimizer = torch.optim.AdamW(model.parameters(), settings.lr, fused=True)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
+    warm = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / settings.warmup, total_iters=settings.warmup - 1)
+    batches = TrainingBatches(DATA, settings.steps, derive("data", SEED), Order(40, 8, derive("order", SEED)))
+    for step in range(settings.steps):
+        optimizer.zero_grad()
+        (-rule(model, batches[step], Rng(derive("noise", SEED, step))).surrogate.mean()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        optimizer.step()
+        cosine.step()
+        warm.step()
+    return model
+
+
+def test_a_scheduled_run_is_the_one_written_out():
+    settings = Train(steps=40, batch=8, lr=0.01, clip=0.5, optimizer="adamw", schedule="cosine", warmup=10)
+    built, _ = trained(reparam, settings)
+    pairs = list(zip(built.model.parameters(), written_out_by_torch(settings).parameters(), strict=True))
+    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in pairs)
+    for other in ({"schedule": "linear"}, {"warmup": 9}):  # what clips has little say in Adam's steps
+        model = trained(reparam, settings.model_copy(update=other))[0].model
+        assert not all(
+            torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, (_, b) in zip(model.parameters(), pairs, strict=True)
+        )
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "step"])
+def test_a_scheduled_run_that_was_cut_short_goes_on_with_its_bits(optimizer, schedule, tmp_path):
+    settings = Train(
+        **{"steps": 12, "batch": 8, "lr": 0.01, "clip": 0.5, "optimizer": optimizer},
+        **{"schedule": schedule, "warmup": 4, "step_size": 3},
+    )
+    whole, _ = trained(reparam, settings, stops=(12,))
+
+    def points():
+        return Points(tmp_path / "point", every=1e-9, identity={"key": "one"})
+
+    first = train(cell(reparam), settings, SEED, (7, 12), Stopwatch(), lambda *_: None, points())
+    assert next(first)[0] == 7
+    first.close()
+    again, built = points(), cell(reparam)
+    assert again.load() is not None
+    assert [step for step, _ in train(built, settings, SEED, (12,), Stopwatch(), lambda *_: None, again)] == [12]
+    assert again.step == 7
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), built.model.parameters(), strict=True))
+
+
 def test_an_inner_loop_over_nothing_is_no_fault():
     with pytest.raises(Incompatible, match="loops over the prior, and the prior has nothing to train"):
         trained(reparam, Train(steps=2, batch=8, inner=Inner(part="prior")), stops=(2,))
@@ -138,6 +191,47 @@ def test_pauses_change_nothing_and_share_out_the_steps():
     assert [len(part) for _, part in pauses] == [1, 16, 23]
     assert [b for _, part in pauses for b in part] == bounds
     assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), cut.model.parameters(), strict=True))
+
+
+class Following(Estimator):
+    """What follows the share of training that is done."""
+
+    def forward(self, model, batch, rng):
+        estimate = reparam()(model, batch, rng)
+        return estimate._replace(surrogate=estimate.surrogate * (1 + batch.progress))
+
+
+def test_a_budget_of_evaluations_is_the_steps_that_it_pays_for():
+    """Order, noise and share are those of as many steps: the same bits."""
+    budget = Train(batch=8, budget=Budget(evaluations=2 * 8 * 20))
+    built, told = cell(Following), []
+    course = Course(budget, 8)
+    course.price = 2
+    pauses = list(train(built, budget, SEED, (7,), Stopwatch(), lambda *now: told.append(now), course=course))
+    whole, expected = trained(Following, Train(steps=20, batch=8), stops=(7, 20))
+    assert pauses == expected
+    assert all(torch.equal(a, b) for a, b in zip(built.model.parameters(), whole.model.parameters(), strict=True))
+    assert told[-1] == (20, 20)
+    assert (course.step, course.updates, course.ended_by, course.spent) == (20, 20, "evaluations", 320)
+
+
+@pytest.mark.parametrize("batches", ["same", "fresh"])
+def test_of_a_budget_inner_loops_have_their_share(batches):
+    settings = Train(batch=8, inner=Inner(steps=3, batches=batches, until=0.4), budget=Budget(evaluations=2 * 8 * 44))
+    course = Course(settings, 8)
+    course.price = 2
+    ((last, bounds),) = train(cell(Following), settings, SEED, (), Stopwatch(), lambda *now: None, course=course)
+    assert (last, len(bounds), course.updates) == (29, 29, 44)  # five steps with a loop, 16 of 44 before the last one
+
+
+def test_whoever_measures_may_end_it():
+    course, pauses = Course(Train(steps=40, batch=8)), []
+    for step, _ in train(cell(reparam), course.settings, SEED, range(10, 99, 10), Stopwatch(), print, course=course):
+        pauses.append(step)
+        if step == 20:
+            course.ended_by = "patience"
+    assert pauses == [10, 20]
+    assert course.step == 20
 
 
 def test_the_watch_runs_while_training_does():

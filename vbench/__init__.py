@@ -9,7 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vbench.assemble import build
+    __version__: str
+    from vbench.assemble import build, dataset
+    from vbench.batches import fixed_batches
     from vbench.bounds import ELBO, IWAE, Filtering, Renyi
     from vbench.builtin.datasets.files import DataError, File, content
     from vbench.builtin.datasets.tensors import TensorDataset, fingerprint
@@ -57,7 +59,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "vbench.bounds": ("ELBO", "IWAE", "Filtering", "Renyi"),
-    "vbench.assemble": ("build",),
+    "vbench.assemble": ("build", "dataset"),
+    "vbench.batches": ("fixed_batches",),
     "vbench.builtin.datasets.files": ("DataError", "File", "content"),
     "vbench.builtin.datasets.tensors": ("TensorDataset", "fingerprint"),
     "vbench.builtin.nets": ("Activation", "activation_layer", "mlp"),
@@ -158,9 +161,11 @@ __all__ = [
     "build",
     "compare",
     "content",
+    "dataset",
     "derive",
     "encode",
     "fingerprint",
+    "fixed_batches",
     "frozen",
     "gradient_moments",
     "hookimpl",
@@ -177,6 +182,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "plot":  # vbench.plot.elbo(...) without importing it first
         return importlib.import_module("vbench.plot")
+    if name == "__version__":  # of the package's metadata, read where it is asked for
+        return importlib.import_module("vbench.discovery").version()
     if name not in _HOME:
         raise AttributeError(f"module 'vbench' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)

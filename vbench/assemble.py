@@ -14,14 +14,19 @@ from torch import Tensor, nn
 
 from vbench.beside import beside
 from vbench.catalogue import KINDS, Kind
+from vbench.discovery import lacking
+from vbench.grey import expected, levels_of
 from vbench.grid import Choice, parse_choice
-from vbench.listing import known_catalogue, load_catalogue
+from vbench.listing import known_catalogue
 from vbench.model import Model
 from vbench.registry import Registered, load_registry
 from vbench.rng import derive
 from vbench.types import Dataset, Encoder, Estimator, Incompatible, Space, Support, Trait
 
-__all__ = ["Built", "Fitting", "build", "build_choices", "build_estimator", "load_dataset", "sample_part", "traits"]
+__all__ = [
+    *("Built", "Fitting", "build", "build_choices", "build_estimator", "dataset", "load_dataset", "sample_part"),
+    "traits",
+]
 
 
 class Built(NamedTuple):
@@ -47,6 +52,18 @@ def load_dataset(choice: Choice) -> Dataset:
     return _dataset(registered.factory, json.dumps(choice.parameters), folder, files)
 
 
+def dataset(text: str) -> Dataset:
+    """A dataset by its name and parameters, as in a grid, loaded once per process.
+
+    Raises:
+        GridError: an unknown name or a wrong parameter.
+
+    >>> dataset("bernoulli-bars[side=3]").x.shape
+    (3, 3)
+    """
+    return load_dataset(parse_choice(text, "dataset", known_catalogue(), "dataset"))
+
+
 def _files(folder: Path, parameters: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
     """What changes when a file does that the parameters name."""
     found = []
@@ -59,25 +76,37 @@ def _files(folder: Path, parameters: Mapping[str, Any]) -> tuple[tuple[int, int]
 
 
 def _registered(kind: Kind, name: str) -> Registered:
-    """A component; no plugin is loaded but the one that brings it."""
+    """A component; no plugin is loaded but the one that brings it.
+
+    Raises:
+        Incompatible: the extra that it needs is not installed.
+    """
     component = known_catalogue().get(kind, name)
+    if component and (line := lacking(component.distribution, component.extra)):
+        raise Incompatible(f"{kind} {name} {line}")
     return load_registry(component.distribution if component else None).get(kind, name)
 
 
 def traits(data: Dataset) -> frozenset[str]:
-    """What a dataset offers: its support, and whether its data are images."""
+    """What a dataset offers: its support, whether its data are images, and whether some of them is missing."""
     image = {Trait.IMAGE} if len(data.x.shape) == 2 else set()
-    return frozenset({Trait.data(data.x.support), *image})
+    observed = Trait.MISSING if getattr(data, "masks", {}) else Trait.COMPLETE
+    return frozenset({Trait.data(data.x.support), observed, *image})
+
+
+def _latent_traits(z: Space) -> frozenset[str]:
+    """What a latent offers: its support, and whether it is a hierarchy."""
+    return frozenset({Trait.latent(z.support), *({Trait.LAYERS} if z.layers else ())})
 
 
 def training_mean(data: Dataset) -> Tensor:
-    """Mean of the training data as the parts see them ``[*X]``: bytes are intensities in [0, 1].
+    """Mean of the training data as the parts see them, over what is drawn, ``[*X]``.
 
     Each entry's over the data in which it was observed; zero where it never was.
     """
     x = data.train
     if x.dtype == torch.uint8:
-        x = (x >= 128).float() if data.binarization == "threshold" else x.float() / 255
+        x = expected(x, data.binarization, levels_of(data.x))
     mask = getattr(data, "masks", {}).get("train")
     if mask is None:
         return x.mean(0)
@@ -168,12 +197,12 @@ def _fitted(
     for kind in KINDS[1:]:
         registered = _registered(kind, choices[kind].name)
         _refuse(choices, kind, _declared(registered) & _task_traits() - given)
-        parts[kind] = made(kind, registered, z)
+        parts[kind] = made(kind, registered, z if z is None or kind != "decoder" else z.bottom)
         if kind == "encoder":
             z = parts[kind].z
-            latent = Trait.latent(z.support)  # type: ignore[union-attr]
-            offers.add(latent)
-            given = given | {latent}
+            latent = _latent_traits(z)  # type: ignore[arg-type]
+            offers |= latent
+            given = given | latent
         offers |= parts[kind].offers
         if kind == "prior" and Trait.POSTERIOR not in parts[kind].needs:
             offers.add(Trait.INDEPENDENT_PRIOR)
@@ -188,7 +217,7 @@ def build_estimator(text: str, built: Built) -> Estimator:
     Raises:
         Incompatible: it needs what these parts do not offer.
     """
-    choice = parse_choice(text, "estimator", load_catalogue(strict=False))
+    choice = parse_choice(text, "estimator", known_catalogue())
     task = _task(built.data) | {"z": built.model.encoder.z}
     made = _make(_registered("estimator", choice.name), choice, task, 0)
     if without := frozenset(getattr(made, "needs", ())) - built.offers:
@@ -217,7 +246,12 @@ def _offers(part: nn.Module) -> frozenset[str]:
 @functools.cache
 def _task_traits() -> frozenset[str]:
     supports = get_args(Support)
-    return frozenset({Trait.IMAGE, *map(Trait.data, supports), *map(Trait.latent, supports)})
+    return frozenset(
+        {
+            *(Trait.IMAGE, Trait.LAYERS, Trait.COMPLETE, Trait.MISSING),
+            *(*map(Trait.data, supports), *map(Trait.latent, supports)),
+        }
+    )
 
 
 def _declared(registered: Registered) -> frozenset[str]:
@@ -255,7 +289,7 @@ def sample_part(kind: Kind, name: str) -> nn.Module | None:
         "mean": torch.zeros(8, 8),
         "data": torch.zeros(10, 8, 8),
     }
-    for z in (Space((4,)), Space((4,), "binary"), Space((4, 3), "categorical")):
+    for z in (Space((4,)), Space((4,), layers=(2, 2)), Space((4,), "binary"), Space((4, 3), "categorical")):
         try:
             return _make(registered, choice, task | {"z": z}, 0)
         except Exception:  # noqa: S112 - it may be made for another kind of latent

@@ -10,6 +10,7 @@ from typing import Any
 
 from vbench import claims
 from vbench.beside import Beside
+from vbench.catalogue import Component
 from vbench.grid import Cell, cell_from_spec
 from vbench.records import Outcome, Store
 
@@ -35,6 +36,7 @@ class Assignment:
         start: file that a shorter run of the same has left; empty where training begins at the beginning.
         beside: what stands beside the grid.
         data: digest of the data that the key is of; empty where it is not known.
+        components: those that the cell names, described, so that it need not ask every plugin.
     """
 
     key: str
@@ -52,6 +54,7 @@ class Assignment:
     start: str = ""
     beside: Beside = field(default_factory=Beside)
     data: str = ""
+    components: tuple[Component, ...] = ()
 
     @property
     def store(self) -> Store:

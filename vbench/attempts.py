@@ -33,6 +33,7 @@ __all__ = [
     "packed",
     "read",
     "read_outcome",
+    "read_pictures",
     "read_values",
     "schema",
     "text_of",
@@ -45,6 +46,7 @@ LABELS: Final = ("dataset", "encoder", "decoder", "prior", "train", "estimator")
 _NAMED = ("dataset", "encoder", "decoder", "prior", "estimator", "train")
 _NUMBERS = {"seed": "int64", "step": "int64", "value": "float64", "std_error": "float64", "n": "int64"}
 _VALUES: Final = "vbench.values"
+_PICTURES: Final = "vbench.pictures"
 _KEY = re.compile(r"[0-9A-Za-z_-]{3,128}")
 _FILE = re.compile(rf"({_KEY.pattern})\.(0|[1-9]\d*)\.parquet")
 
@@ -132,9 +134,13 @@ def _table(study: str, outcome: Outcome, rows: list[Row]) -> pa.Table:
 
 
 def packed(
-    study: str, outcome: Outcome, rows: Iterable[Row], values: Mapping[str, Iterable[float]] | None = None
+    study: str,
+    outcome: Outcome,
+    rows: Iterable[Row],
+    values: Mapping[str, Iterable[float]] | None = None,
+    pictures: Mapping[str, bytes] | None = None,
 ) -> bytes:
-    """The file of one attempt; ``values`` of single data stand in its metadata, in single precision.
+    """The file of one attempt; ``values`` of single data, in single precision, and pictures stand in its metadata.
 
     Raises:
         TypeError: a value cannot be recorded.
@@ -143,6 +149,8 @@ def packed(
     metadata = {"vbench.schema": str(SCHEMA_VERSION), "vbench.outcome": text_of(outcome)}
     if values:
         metadata[_VALUES] = json.dumps({name: _encoded(each) for name, each in values.items()})
+    if pictures:
+        metadata[_PICTURES] = json.dumps({n: base64.b64encode(each).decode() for n, each in pictures.items()})
     return sealed(table, metadata)
 
 
@@ -159,6 +167,14 @@ def read_values(path: Path) -> dict[str, NDArray[np.float32]]:
 
     kept = json.loads(pq.read_metadata(path).metadata.get(_VALUES.encode(), b"{}"))
     return {name: np.frombuffer(base64.b64decode(text), "<f4") for name, text in kept.items()}
+
+
+def read_pictures(path: Path) -> dict[str, bytes]:
+    """The pictures that the file of an attempt keeps, PNG files by their names."""
+    import pyarrow.parquet as pq
+
+    kept = json.loads(pq.read_metadata(path).metadata.get(_PICTURES.encode(), b"{}"))
+    return {name: base64.b64decode(text) for name, text in kept.items()}
 
 
 def wrong(row: Row) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from vbench.grey import DRAWN, FRESH, MODES, dequantized, levels_of, to_levels
 from vbench.rng import Rng, derive
 from vbench.types import Batch, Dataset
 
@@ -18,7 +19,6 @@ __all__ = ["Order", "Split", "TrainingBatches", "binarize", "fixed_batches", "no
 
 Split = Literal["train", "valid", "test"]
 
-_DRAWN: Final = ("dynamic", "static")
 _TOGETHER: Final = 16  # training steps prepared at a time,
 _BYTES: Final = 2 * 10**6  # or fewer, for so many scalars
 
@@ -53,40 +53,46 @@ def _bits(x: Tensor, seed: int) -> Tensor:
     return torch.lt(uniform.to(x.device), x).view(torch.uint8)
 
 
-def _values(x: Tensor, mode: str, seed: int) -> Tensor:
-    """Bits as bytes where there is something to binarise, else ``x`` itself."""
+def _values(x: Tensor, mode: str, seed: int, levels: int) -> Tensor:
+    """Bits or levels as bytes, or dequantised floats; ``x`` itself under ``none``."""
     if mode == "none":
         return x
     if x.dtype != torch.uint8:
         raise ValueError(f"binarization {mode!r} needs bytes (torch.uint8), these data are {x.dtype}")
-    if mode == "threshold":
+    if mode in ("threshold", "static"):
         return x >> 7  # bytes of at least 128 have the top bit; eight times as fast as comparing
-    if mode in _DRAWN:
+    if mode == "levels":
+        return to_levels(x, levels)
+    if mode == "dequantized":
+        return dequantized(x, levels, seed)
+    if mode in DRAWN:
         return _bits(x, seed)
-    raise ValueError(f"binarization {mode!r} is unknown, expected dynamic, static, threshold or none")
+    raise ValueError(f"binarization {mode!r} is unknown, expected {', '.join(MODES)}")
 
 
-def _cast(x: Tensor, mode: str, dtype: torch.dtype | None) -> Tensor:
-    """To floats; bytes that are not bits are intensities, 255 is one."""
+def _cast(x: Tensor, mode: str, dtype: torch.dtype | None, levels: int) -> Tensor:
+    """To floats; bytes that are not bits are intensities, 255 is one, or levels."""
     cast = x.to(dtype or torch.get_default_dtype())
+    if mode == "levels":
+        return cast / (levels - 1)
     return cast / 255 if mode == "none" and x.dtype == torch.uint8 else cast
 
 
-def binarize(x: Tensor, mode: str, rng: Rng, dtype: torch.dtype | None = None) -> Tensor:
+def binarize(x: Tensor, mode: str, rng: Rng, dtype: torch.dtype | None = None, levels: int = 256) -> Tensor:
     """Floats that the parts see, from the bytes of a dataset.
 
     Args:
         x: bytes, any shape; floats too under ``none``, which pass through.
-        mode: ``dynamic`` and ``static`` draw a one with probability x / 255 exactly (the caller makes it
-            static by keeping the draw), ``threshold`` is x >= 128, ``none`` is x / 255.
-        rng: used by the two that draw. The bits do not depend on the device of ``x``.
+        mode: see :data:`vbench.grey.MODES` (the caller makes a draw ``fixed`` by keeping it).
+        rng: used by those that draw. What is drawn does not depend on the device of ``x``.
         dtype: of the result; torch's default when None.
+        levels: how many values the bytes have, evenly spaced.
 
     Raises:
         ValueError: the mode is unknown, or binarises what is not bytes.
     """
-    seed = int(rng.spawn().key) if mode in _DRAWN else 0
-    return _cast(_values(x, mode, seed), mode, dtype)
+    seed = int(rng.spawn().key) if mode in DRAWN else 0
+    return _cast(_values(x, mode, seed, levels), mode, dtype, levels)
 
 
 @contextlib.contextmanager
@@ -148,13 +154,13 @@ def _mask(data: Dataset, split: Split) -> Tensor | None:
 
 def _fixed_values(data: Dataset, split: Split) -> Tensor:
     """The split under its one fixed draw, a function of the dataset; kept while the split is in memory."""
-    x = _split(data, split)
-    if data.binarization not in _DRAWN:
-        return _values(x, data.binarization, 0)
+    x, levels = _split(data, split), levels_of(data.x)
+    if data.binarization not in DRAWN:
+        return _values(x, data.binarization, 0, levels)
     name = (data.digest, split)
     known, values = _fixed.get(x, (None, x))
     if known != name:
-        values = _values(x, data.binarization, derive("fixed", *name))
+        values = _values(x, data.binarization, derive("fixed", *name), levels)
         _fixed[x] = name, values
     return values
 
@@ -166,9 +172,8 @@ def _part_key(key: int, position: int) -> Tensor:
 class TrainingBatches:
     """The minibatch of each training step, a function of (key, step) however steps are asked for.
 
-    ``dynamic`` bits come from a stream that is a function of (key, step) only: estimators that share key and
-    order see the same. ``static`` is one fixed draw of every split, a function of the dataset alone. It is
-    *another* draw than the files of Larochelle and Murray that papers call static or fixed MNIST.
+    What is drawn anew (``dynamic`` bits) comes from a stream that is a function of (key, step) only: estimators that
+    share key and order see the same. ``fixed`` is one draw of every split, a function of the dataset alone.
 
     Args:
         data: the dataset; its training split and mask are used.
@@ -203,17 +208,18 @@ class TrainingBatches:
         if start != self._start:
             self._start, self._block = start, self._prepared(start)
         batch = self._block[step - start]
-        return batch._replace(x=_cast(batch.x, self.data.binarization, self.dtype))
+        return batch._replace(x=_cast(batch.x, self.data.binarization, self.dtype, levels_of(self.data.x)))
 
     def _prepared(self, start: int) -> list[Batch]:
         """The next batches; their data are bytes still, where they can be."""
         data, mode = self.data, self.data.binarization
         numbers = range(start, start + self._together)
         index = torch.cat([self.order.indices(step) for step in numbers])
-        source = _fixed_values(data, "train") if mode == "static" else data.train
+        source = _fixed_values(data, "train") if mode == "fixed" else data.train
         x = source.index_select(0, index.to(source.device))
-        if mode != "static":
-            x = _values(x, mode, derive("binarize", self.key, start) if mode == "dynamic" else 0)
+        if mode != "fixed":
+            seed = derive("binarize", self.key, start) if mode in FRESH else 0
+            x = _values(x, mode, seed, levels_of(data.x))
         mask = _mask(data, "train")
         masks = None if mask is None else mask.index_select(0, index.to(mask.device)).to(self.device)
 
@@ -254,7 +260,7 @@ def fixed_batches(
     """Batches to evaluate on: rows in order under one binarisation that depends only on the dataset.
 
     Numbers of all cells and seeds are over the same bits, whatever ``size``, ``count`` and ``limit``. Under
-    ``dynamic`` these bits are those that ``static`` has.
+    ``dynamic`` these bits are those that ``fixed`` has.
 
     Args:
         data: the dataset.
@@ -274,13 +280,13 @@ def fixed_batches(
     rows = rows if count is None else min(rows, count * size)
     mask = _mask(data, split)
     if again and data.binarization == "dynamic":
-        values = _values(_split(data, split)[:rows], "dynamic", derive("fixed", data.digest, split, again))
+        values = _values(_split(data, split)[:rows], "dynamic", derive("fixed", data.digest, split, again), 256)
     else:
         values = _fixed_values(data, split)
     for position, start in enumerate(range(0, rows, size)):
         stop = min(start + size, rows)
         yield Batch(
-            x=_cast(values[start:stop].to(device), data.binarization, dtype),
+            x=_cast(values[start:stop].to(device), data.binarization, dtype, levels_of(data.x)),
             index=torch.arange(start, stop, device=device),
             mask=None if mask is None else mask[start:stop].to(device),
             key=_part_key(key, position),

@@ -34,7 +34,11 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Component:
-    """One registered name. ``source`` is the paper, ``module`` the place of the factory (``pkg.mod:name``)."""
+    """One registered name.
+
+    ``source`` is the paper, ``module`` the place of the factory (``pkg.mod:name``), ``extra`` the optional extra of the
+    distribution that it cannot be made without.
+    """
 
     kind: Kind
     name: str
@@ -45,16 +49,18 @@ class Component:
     module: str = ""
     doc: str = ""
     parameters: tuple[Parameter, ...] = ()
+    extra: str = ""
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A plugin that could not be loaded, and why."""
+    """A plugin that could not be loaded, and why; a ``deadly`` one takes the process with it that tries."""
 
     distribution: str
     version: str
     entry_point: str
     reason: str
+    deadly: bool = False
 
 
 @dataclass(frozen=True)

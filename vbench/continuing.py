@@ -85,5 +85,5 @@ def _course(spec: Mapping[str, Any]) -> str:
     measure, train = dict(spec["measure"]), dict(spec["train"])
     if (measure["gradients"] or {}).get("at") == "shared":  # measured apart, when training is over
         del measure["gradients"]
-    del train["steps"]
+    train.pop("steps", None)
     return canonical({**spec, "measure": measure, "train": train})

@@ -14,12 +14,16 @@ from pathlib import Path
 
 from vbench.beside import beside, file_of
 
-__all__ = ["GROUP", "PACKAGE", "contents", "digest", "entry_points", "fingerprint", "relied_on", "sources", "version"]
+__all__ = [
+    *("GROUP", "PACKAGE", "brought", "contents", "digest", "entry_points", "fingerprint", "installed", "lacking"),
+    *("relied_on", "sources", "version"),
+]
 
 GROUP = "vbench"
 PACKAGE = Path(__file__).parent
 
 
+@functools.cache
 def version() -> str:
     """vbench's own version."""
     try:
@@ -109,6 +113,36 @@ def _required(distribution: str) -> list[metadata.EntryPoint]:
         return []
     names = {_normal(found[0]) for line in lines if "extra ==" not in line and (found := _PROJECT.match(line))}
     return [point for point in entry_points() if point.dist and _normal(point.dist.name) in names]
+
+
+def lacking(distribution: str, extra: str) -> str:
+    """How to install what an optional extra of a distribution asks for; empty where all of it is there.
+
+    Looked up anew at each call: what an extra brings may come and go while no plugin changes.
+    """
+    missing = [name for name, release in brought(distribution, extra) if not release]
+    return f"needs {' and '.join(missing)}: pip install '{distribution}[{extra}]'" if missing else ""
+
+
+def brought(distribution: str, extra: str) -> list[tuple[str, str]]:
+    """What an optional extra of a distribution asks for, each with its version; empty where it is not installed."""
+    if not extra:
+        return []
+    try:
+        lines = metadata.requires(distribution) or []
+    except metadata.PackageNotFoundError:
+        return []
+    marked = re.compile(rf"""extra\s*==\s*['"]{re.escape(extra)}['"]""")
+    names = [found[0] for line in lines if marked.search(line) and (found := _PROJECT.match(line))]
+    return [(name, installed(name)) for name in names]
+
+
+def installed(distribution: str) -> str:
+    """Its version; empty where it is not."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 _PROJECT = re.compile(r"[A-Za-z0-9._-]+")

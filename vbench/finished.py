@@ -13,6 +13,7 @@ from torch import Tensor
 from vbench import kept
 from vbench.assemble import Built, build_choices
 from vbench.batches import binarize
+from vbench.grey import levels_of
 from vbench.grid import cell_from_spec
 from vbench.listing import study_catalogue
 from vbench.model import Model
@@ -128,7 +129,7 @@ def encode(cell: Built, x: Tensor, k: int = 1, *, seed: int = 0) -> Tensor:
         rng = Rng(derive("codes", seed, number), like.device)
         rows = x[start : start + _AT_ONCE]
         if rows.dtype == torch.uint8:
-            rows = binarize(rows, cell.data.binarization, rng)
+            rows = binarize(rows, cell.data.binarization, rng, levels=levels_of(cell.data.x))
         index = torch.arange(start, start + len(rows), device=like.device)
         key = torch.tensor(derive("codes", seed, number), dtype=torch.int64)
         codes.append(model.posterior(Batch(rows.to(like), index, key=key)).draw(rng, k).z)

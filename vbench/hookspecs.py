@@ -5,6 +5,9 @@ gets what it asks for by name (``x``, ``n``, ``mean``, ``data``, and for decoder
 everything else is a user's parameter with its default, type, limits and help: ``k: Annotated[int, Ge(2), "samples per
 datum"] = 4``.
 
+A factory that works only where an optional extra of its package is installed says so, ``factory.extra = "pyro"``:
+without it the name is listed as unavailable, with what to install, and its cells are skipped.
+
 A plugin may say which version of the contract it was written for, ``vbench_contract = 1`` beside its hooks: then a
 vbench that does not keep it says so in one line (docs/contract.md).
 """

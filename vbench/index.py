@@ -83,11 +83,16 @@ def files(folder: Path, problems: list[tuple[Path, str]]) -> Iterator[File]:
 
 
 class Index:
-    """The index of one study; empty where there is none, or none that can be trusted."""
+    """The index of one study; empty where there is none, or none that can be trusted.
+
+    Attributes:
+        stamp: changes when its files do.
+    """
 
     def __init__(self, study: Path) -> None:
         self.study = study
         self.folder = study / ".cache"
+        self.stamp = tuple(map(_stamp, (self.folder / "index.parquet", self.folder / "records.parquet")))
 
     @functools.cached_property
     def entries(self) -> Mapping[str, Entry]:
@@ -97,7 +102,7 @@ class Index:
 
         try:
             data = store.read(self.folder / "index.parquet")
-            table = pq.read_table(pa.BufferReader(data))
+            table = pq.ParquetFile(pa.BufferReader(data)).read()  # read_table would load pandas
             if table.schema.metadata[_INDEX_KEY.encode()] != str(SCHEMA_VERSION).encode():
                 return {}
             columns = [table[name].to_pylist() for name in ("file", *Entry._fields)]
@@ -107,19 +112,27 @@ class Index:
         return {name: Entry(*values) for name, *values in zip(*columns, strict=True)}
 
     @functools.cached_property
-    def rows(self) -> pa.Table | None:
-        """The rows of the attempts that counted; None where they do not go with the entries."""
+    def _packed(self) -> bytes | None:
+        """The file of the rows; None where it does not go with the entries."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         if not self.entries:
             return None
         try:
-            table = pq.read_table(pa.BufferReader(store.read(self.folder / "records.parquet")))
-            known: bytes = table.schema.metadata[_INDEX_KEY.encode()]
+            data = store.read(self.folder / "records.parquet")
+            known: bytes = pq.read_metadata(pa.BufferReader(data)).metadata[_INDEX_KEY.encode()]
         except (store.DamagedError, KeyError, TypeError, pa.ArrowException):
             return None
-        return table if known == self._digest.encode() else None
+        return data if known == self._digest.encode() else None
+
+    @functools.cached_property
+    def rows(self) -> pa.Table | None:
+        """The rows of the attempts that counted; None where they do not go with the entries."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        return pq.ParquetFile(pa.BufferReader(self._packed)).read() if self._packed is not None else None
 
     def known(self, file: File) -> Entry | None:
         """What is known of a file as it is now."""
@@ -128,7 +141,7 @@ class Index:
 
     def is_of(self, found: Sequence[File]) -> bool:
         """Whether the index is of exactly these files."""
-        return len(found) == len(self.entries) and all(map(self.known, found)) and self.rows is not None
+        return len(found) == len(self.entries) and all(map(self.known, found)) and self._packed is not None
 
     def write(self, attempts: Iterable[tuple[File, str, int, int]], rows: pa.Table) -> None:
         """Keep file, outcome, start and stop of every attempt, and the rows of those that count."""
@@ -147,6 +160,14 @@ class Index:
 
     def _name(self, file: File) -> str:
         return "/".join(file.place.rsplit(os.sep, 2)[-2:])
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is replaced."""
+    with contextlib.suppress(OSError):
+        stat = path.stat()
+        return stat.st_size, stat.st_mtime_ns
+    return None
 
 
 def sealed(table: pa.Table, metadata: Mapping[str, str]) -> bytes:

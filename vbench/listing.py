@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import multiprocessing
 import os
+import secrets
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,11 @@ from typing import Any
 import platformdirs
 
 from vbench.beside import Beside, PluginFile, beside, use
-from vbench.catalogue import Broken, Catalogue, Component, Parameter
+from vbench.catalogue import Broken, Catalogue, Component, Kind, Parameter
 from vbench.discovery import fingerprint
 from vbench.grid import GridError, read_grid
 
-__all__ = ["PluginError", "known_catalogue", "load_catalogue", "load_file", "study_catalogue"]
+__all__ = ["PluginError", "known_catalogue", "learn", "load_catalogue", "load_file", "study_catalogue"]
 
 
 class PluginError(Exception):
@@ -96,10 +99,8 @@ def _cached() -> Catalogue | None:
 
 
 def _fresh() -> Catalogue:
-    from vbench.registry import load_registry
-
-    catalogue = load_registry().catalogue()
     file = _file()
+    catalogue = _described(file.name if file else secrets.token_hex())
     if file and not catalogue.broken:  # a broken plugin may be mended by something outside its own files
         with contextlib.suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +110,31 @@ def _fresh() -> Catalogue:
                 json.dump(to_json(catalogue), out)
             Path(out.name).replace(file)
     return catalogue
+
+
+@functools.lru_cache(maxsize=16)
+def _described(name: str) -> Catalogue:
+    """By a process of its own, since a plugin may end the one that imports it.
+
+    Args:
+        name: the same for the same plugins.
+    """
+    from vbench.execute.describing import described
+    from vbench.registry import load_all
+
+    if multiprocessing.parent_process() is None:  # a job's own process is there to be lost
+        with contextlib.suppress(OSError):  # no process can be started
+            if found := described(beside()):
+                return found
+    return load_all(()).catalogue()
+
+
+def learn(components: Iterable[Component]) -> None:
+    """Take these for all that is registered, where nothing is known yet: a job need not find out more."""
+    known: dict[Kind, dict[str, Component]] = {}
+    for component in components:
+        known.setdefault(component.kind, {})[component.name] = component
+    _known.setdefault(beside().plugins, Catalogue(known))
 
 
 def to_json(catalogue: Catalogue) -> dict[str, Any]:

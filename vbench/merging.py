@@ -213,9 +213,9 @@ def united(grids: Sequence[Grid], name: str, catalogue: Catalogue) -> Grid | str
 def _trains(found: Sequence[Train]) -> dict[str, Any] | None:
     dumps = [train.model_dump() for train in found]
     differing = [name for name in Train.model_fields if len({canonical(d.get(name)) for d in dumps}) > 1]
-    if "inner" in differing:
+    if {"inner", "budget"} & {*differing}:
         return None
-    sweep = {name: list({canonical(d[name]): d[name] for d in dumps}.values()) for name in differing}
+    sweep = {name: list({canonical(d.get(name)): d.get(name) for d in dumps}.values()) for name in differing}
     common = {name: value for name, value in dumps[0].items() if name not in sweep}
     return common | ({"sweep": sweep} if sweep else {})
 

@@ -27,8 +27,9 @@ class Model(nn.Module):
         return cast(Posterior, self.encoder(batch, self))
 
     def likelihood(self, batch: Batch | None, z: Tensor) -> Likelihood:
-        """p(x | z) for ``z [K, B, *Z]``."""
-        return cast(Likelihood, self.decoder(z, batch, self))
+        """p(x | z) for ``z [K, B, *Z]``; of a hierarchy the decoder sees the layer next to the data."""
+        layers = self.encoder.z.layers
+        return cast(Likelihood, self.decoder(z[:, :, : layers[0]] if layers else z, batch, self))
 
     def log_likelihood(self, batch: Batch, z: Tensor) -> Tensor:
         """log p(x | z) ``[K, B]``, nats, observed entries only."""

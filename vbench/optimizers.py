@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["OPTIMIZERS", "Adam", "Group", "Optimizer"]
+from vbench.grid import Train
+
+__all__ = ["OPTIMIZERS", "SCHEDULES", "Adam", "Group", "Optimizer", "schedule"]
 
 
 _DEFAULTS: Final = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False, "maximize": False}
@@ -25,10 +28,12 @@ class Optimizer(Protocol):
     """Moves parameters along their gradients; those that have none stay where they are.
 
     Attributes:
-        state: what it keeps of each parameter, tensors by name; its next move depends on nothing else.
+        state: what it keeps of each parameter, tensors by name; its next move depends on this and on ``factor`` alone.
+        factor: of every learning rate, for a schedule to set before a move.
     """
 
     state: Any
+    factor: float
 
     def step(self) -> Any:
         """Move once."""
@@ -51,7 +56,7 @@ class Adam:
 
     def __init__(self, groups: Sequence[Group], weight_decay: float = 0.0) -> None:
         self._kernel: Any = torch._fused_adamw_ if weight_decay else torch._fused_adam_
-        self._weight_decay = weight_decay
+        self._weight_decay, self.factor = weight_decay, 1.0
         alike: dict[tuple[float, torch.device, torch.dtype], list[nn.Parameter]] = {}
         for params, lr in groups:
             for p in params:
@@ -65,7 +70,7 @@ class Adam:
             for moments in self._moments:
                 columns = moments.moved()
                 if columns[0]:
-                    self._kernel(*columns, lr=moments.lr, weight_decay=self._weight_decay, **_DEFAULTS)
+                    self._kernel(*columns, lr=self.factor * moments.lr, weight_decay=self._weight_decay, **_DEFAULTS)
 
 
 class _Moments:
@@ -95,8 +100,23 @@ class _Moments:
         return tuple([column[place] for place in moving] if column else [] for column in whole)
 
 
+class _Torchs:
+    """One of torch's own, its learning rates multiplied by a factor."""
+
+    def __init__(self, inner: torch.optim.Optimizer) -> None:
+        self._inner, self.state = inner, inner.state
+        self._lr = [group["lr"] for group in inner.param_groups]
+        self.factor = 1.0
+
+    def step(self) -> None:
+        """Move once."""
+        for group, lr in zip(self._inner.param_groups, self._lr, strict=True):
+            group["lr"] = self.factor * lr
+        self._inner.step()
+
+
 def _torch(kind: type[torch.optim.Optimizer], **options: Any) -> Callable[[Sequence[Group]], Optimizer]:
-    return lambda groups: kind([group._asdict() for group in groups], **options)
+    return lambda groups: _Torchs(kind([group._asdict() for group in groups], **options))
 
 
 OPTIMIZERS: Final[Mapping[str, Callable[[Sequence[Group]], Optimizer]]] = {
@@ -106,3 +126,25 @@ OPTIMIZERS: Final[Mapping[str, Callable[[Sequence[Group]], Optimizer]]] = {
     "sgd": _torch(torch.optim.SGD, fused=True),
 }
 """Name -> an optimiser of these groups, with torch's defaults."""
+
+
+SCHEDULES: Final[Mapping[str, Callable[[Train, int, float], float]]] = {
+    "constant": lambda train, step, share: 1.0,
+    "cosine": lambda train, step, share: (1 + math.cos(math.pi * share)) / 2,
+    "linear": lambda train, step, share: 1 - share,
+    "step": lambda train, step, share: train.gamma ** (step // train.step_size),
+}
+"""Name -> factor of the learning rate at a step, from zero on, as torch's schedulers have it.
+
+``CosineAnnealingLR(T_max=steps)``, ``LinearLR(1, 0, total_iters=steps)`` and ``StepLR(step_size, gamma)``. Source:
+Loshchilov & Hutter (2017), SGDR: Stochastic Gradient Descent with Warm Restarts, arXiv:1608.03983.
+"""
+
+
+def schedule(train: Train, step: int, share: float) -> float:
+    """Factor of every learning rate at a step, when that share of training is done: so a run goes on with its bits.
+
+    The first ``warmup`` steps rise in a line from ``1 / warmup`` of it. Source: Goyal et al. (2017), Accurate, Large
+    Minibatch SGD: Training ImageNet in 1 Hour, arXiv:1706.02677.
+    """
+    return SCHEDULES[train.schedule](train, step, share) * min(1.0, (step + 1) / max(train.warmup, 1))

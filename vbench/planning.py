@@ -199,7 +199,7 @@ class _Planner:
 
     def _lacks(self, before: Outcome) -> bool:
         """Whether what is to be kept of a finished cell is not there; without a step nothing was trained."""
-        wanted = self.keep and before.status == "done" and trained_steps(before)
+        wanted = self.keep and before.status == "done" and before.facts.get("ended_after", trained_steps(before))
         return bool(wanted) and kept.file_of(self.folder, before, self.keep) is None
 
     def _reference(self, cell: Cell) -> Cell | None:

@@ -30,6 +30,7 @@ __all__ = [
     "elbo",
     "gradient_bias",
     "gradient_cosine",
+    "gradient_layers",
     "gradient_mse",
     "gradient_snr",
     "gradient_variance",
@@ -40,6 +41,9 @@ __all__ = [
     "noise_share",
     "paired_ratios",
     "rate_distortion",
+    "reconstructions",
+    "sample_quality",
+    "samples",
     "throughput",
     "tuning",
     "variance_cost",
@@ -82,9 +86,29 @@ def rate_distortion(study: Study, *, columns: int = 3) -> list[Axes]:
     return _drawn("rate-distortion", study, columns)
 
 
+def samples(study: Study, *, columns: int = 3) -> list[Axes]:
+    """Samples of each model (a study's folder alone has them), with its log-likelihood and their distance to data."""
+    return _drawn("samples", study, columns)
+
+
+def reconstructions(study: Study, *, columns: int = 3) -> list[Axes]:
+    """Test data and their reconstructions by each model (a study's folder alone has them)."""
+    return _drawn("reconstructions", study, columns)
+
+
+def sample_quality(study: Study, *, columns: int = 3) -> list[Axes]:
+    """Held-out log-likelihood (nats per datum) against what samples of the model are like."""
+    return _drawn("sample-quality", study, columns)
+
+
 def gradient_variance(study: Study, *, columns: int = 3) -> list[Axes]:
     """Gradient variance (squared nats) along checkpoints; a panel per estimand and part of the model."""
     return _drawn("gradient-variance", study, columns)
+
+
+def gradient_layers(study: Study, *, columns: int = 2) -> list[Axes]:
+    """Gradient variance (squared nats) of each layer at the last checkpoint; a panel per estimand."""
+    return _drawn("gradient-layers", study, columns)
 
 
 def gradient_snr(study: Study, *, columns: int = 3) -> list[Axes]:

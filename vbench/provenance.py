@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vbench.catalogue import Catalogue
-from vbench.discovery import PACKAGE, digest, digest_files, relied_on, version
+from vbench.discovery import PACKAGE, brought, digest, digest_files, relied_on, version
 from vbench.grid import Choice
 
 __all__ = ["code_digest", "code_modules", "environment", "provenance", "stale_reason"]
@@ -54,7 +54,10 @@ def _code_files() -> list[Path]:
 
 
 def plugins_of(choices: Iterable[Choice], catalogue: Catalogue) -> list[dict[str, str]]:
-    """Name, version and source digest of each distribution that the components come from, vbench apart."""
+    """Name, version and source digest of each distribution that the components come from, vbench apart.
+
+    What an extra brings that they need is among them, by its version alone.
+    """
     found: dict[str, dict[str, str]] = {}
     for choice in choices:
         component = catalogue.get(choice.kind, choice.name)
@@ -63,6 +66,8 @@ def plugins_of(choices: Iterable[Choice], catalogue: Catalogue) -> list[dict[str
             for point in relied_on(component.distribution):
                 if point.dist and point.dist.name != "vbench":
                     found[point.dist.name] = _plugin(point.dist.name, point.dist.version, point.value)
+        for name, release in brought(component.distribution, component.extra) if component else ():
+            found[name] = {"name": name, "version": release, "digest": ""}  # no plugin: known by its version
     return [found[name] for name in sorted(found)]
 
 

@@ -24,6 +24,7 @@ from vbench.attempts import (
     packed,
     read,
     read_outcome,
+    read_pictures,
     read_values,
     schema,
     text_of,
@@ -48,16 +49,23 @@ class Store:
 
     Attributes:
         damaged: the files that the last reading left out, with the reason.
+        seen: names of the files that it found.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.study = self.folder.resolve().name
         self.damaged: list[tuple[Path, str]] = []
+        self.seen: set[str] = set()
         self._known: dict[File, Outcome] = {}  # of files that have been read, as they were
+        self._index: Index | None = None
 
     def commit(
-        self, outcome: Outcome, rows: Iterable[Row] = (), values: Mapping[str, Iterable[float]] | None = None
+        self,
+        outcome: Outcome,
+        rows: Iterable[Row] = (),
+        values: Mapping[str, Iterable[float]] | None = None,
+        pictures: Mapping[str, bytes] | None = None,
     ) -> Path:
         """Keep one attempt, durably and whole, under the next free attempt number; returns its file.
 
@@ -65,8 +73,9 @@ class Store:
             outcome: what became of it.
             rows: its measurements.
             values: of single data, in their order, by split and metric: ``test log_likelihood``.
+            pictures: PNG files by their names.
         """
-        data = packed(self.study, outcome, rows, values)
+        data = packed(self.study, outcome, rows, values, pictures)
         names = (f"{outcome.key}.{attempt}.parquet" for attempt in itertools.count())
         folder = self.folder / "records" / outcome.key[:2]
         return store.publish(data, folder, names)
@@ -114,23 +123,34 @@ class Store:
         """For each key, the values of single data that its attempt keeps, in single precision."""
         return {key: read_values(attempt.file.path) for key, attempt in _best(self._attempts()).items()}
 
-    def compact(self) -> None:
-        """Write ``cells.parquet``, for other tools, and the index; both can be made again from the records."""
+    def pictures(self) -> dict[str, dict[str, bytes]]:
+        """For each key, the pictures that its attempt keeps: PNG files by their names."""
+        return {key: read_pictures(attempt.file.path) for key, attempt in _best(self._attempts()).items()}
+
+    def compact(self) -> dict[str, Outcome]:
+        """Write ``cells.parquet``, for other tools, and the index; both can be made again from the records.
+
+        Returns:
+            :meth:`outcomes`.
+        """
         import io
 
-        index = Index(self.folder)
+        index = self._indexed()
         attempts = list(self._attempts(index))
         target = self.folder / "cells.parquet"
+        best = _best(attempts)
+        outcomes = {key: attempt.outcome for key, attempt in best.items()}
         if index.is_of([attempt.file for attempt in attempts]) and target.exists():
-            return
-        counting = _best(attempts).values()
+            return outcomes
+        counting = best.values()
         pieces = [attempt.rows() for attempt in counting]
         ends = [0, *itertools.accumulate(piece.num_rows for piece in pieces)]
         places = {a.file: place for a, place in zip(counting, itertools.pairwise(ends), strict=True)}
         index.write(((a.file, text_of(a.outcome), *places.get(a.file, (-1, 0))) for a in attempts), _concat(pieces))
         buffer = io.BytesIO()
-        self._cells(attempt.outcome for attempt in counting).to_parquet(buffer, compression="zstd", index=False)
+        self._cells(outcomes.values()).to_parquet(buffer, compression="zstd", index=False)
         store.replace(buffer.getvalue(), target)
+        return outcomes
 
     def sweep(self) -> int:
         """Remove what killed writers left behind; returns how many files."""
@@ -160,25 +180,46 @@ class Store:
 
     def _attempts(self, index: Index | None = None) -> Iterator[_Attempt]:
         """Every attempt that can be read, from the index where that knows its file."""
-        index = index or Index(self.folder)
-        self.damaged = []
+        index = index or self._indexed()
+        self.damaged, self.seen = [], set()
         for file in files(self.folder / "records", self.damaged):
-            if file not in self._known:
-                entry = index.known(file)
+            self.seen.add(file.name)
+            if file not in self._known and index.known(file) is None:
                 try:
-                    self._known[file] = read_outcome(file.path, entry.outcome) if entry else read(file.path)
+                    self._known[file] = read(file.path)
                 except store.DamagedError as damage:
                     self.damaged.append((file.path, str(damage)))
                     continue
-            yield _Attempt(self._known[file], file, index)
+            yield _Attempt(file, index, self._known)
+
+    def _indexed(self) -> Index:
+        """The index as it is now, read once."""
+        found = Index(self.folder)
+        if self._index is None or self._index.stamp != found.stamp:
+            self._index = found
+        return self._index
 
 
 class _Attempt(NamedTuple):
-    """One attempt and where its rows are."""
+    """One attempt and where its rows are; what the index knows of it is parsed when it is asked for."""
 
-    outcome: Outcome
     file: File
     cache: Index
+    known: dict[File, Outcome]
+
+    @property
+    def key(self) -> str:
+        """Of its cell."""
+        return self.file.name.partition(".")[0]
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of it."""
+        found = self.known.get(self.file)
+        if found is None:
+            entry: Any = self.cache.known(self.file)
+            found = self.known[self.file] = read_outcome(self.file.path, entry.outcome)
+        return found
 
     @property
     def place(self) -> tuple[int, int] | None:
@@ -200,9 +241,9 @@ def _best(attempts: Iterable[_Attempt]) -> dict[str, _Attempt]:
     """The attempt that counts for each key."""
     best: dict[str, _Attempt] = {}
     for attempt in attempts:
-        key = attempt.outcome.key
-        if key not in best or _counts(attempt.outcome, best[key].outcome):
-            best[key] = attempt
+        other = best.setdefault(attempt.key, attempt)
+        if other is not attempt and _counts(attempt.outcome, other.outcome):
+            best[attempt.key] = attempt
     return best
 
 

@@ -11,7 +11,7 @@ import importlib
 import inspect
 import re
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Final, get_type_hints
@@ -23,8 +23,9 @@ from vbench.beside import PluginFile, beside, file_of
 from vbench.catalogue import Broken, Catalogue, Component, Kind
 from vbench.discovery import entry_points, version
 from vbench.grid import parameter_of
+from vbench.listing import known_catalogue
 
-__all__ = ["PROVIDED", "Registered", "Registry", "load_registry"]
+__all__ = ["PROVIDED", "Registered", "Registry", "load_all", "load_registry"]
 
 PROVIDED: Final[Mapping[Kind, frozenset[str]]] = {
     "dataset": frozenset({"folder"}),
@@ -207,6 +208,7 @@ def describe(kind: Kind, name: str, factory: Any, distribution: str, version: st
         module=f"{factory.__module__}:{getattr(factory, '__qualname__', name)}",
         doc=doc,
         parameters=tuple(parameters),
+        extra=str(getattr(factory, "extra", "")),
     )
 
 
@@ -222,10 +224,39 @@ def load_registry(distribution: str | None = None) -> Registry:
 
 @functools.lru_cache(maxsize=16)
 def _loaded(files: tuple[PluginFile, ...], distribution: str | None) -> Registry:
+    if distribution is None:
+        deadly = [item for item in known_catalogue().broken if item.deadly]
+        names = {(item.distribution, item.entry_point) for item in deadly}
+        points = entry_points()
+        registry = load_all({p.value for p in points if (p.dist.name if p.dist else p.value, p.name) in names})
+        registry.broken += deadly
+        return registry
+    registry = _own()
+    for point in entry_points() if distribution != "vbench" else ():
+        if point.dist and point.dist.name == distribution:
+            registry.load(point)
+    return registry
+
+
+def load_all(
+    left_out: Container[str], before: Callable[[metadata.EntryPoint], object] = lambda point: None
+) -> Registry:
+    """Built-ins and every plugin, into a registry of its own.
+
+    Args:
+        left_out: values of entry points that are passed over.
+        before: called before each one is imported.
+    """
+    registry = _own()
+    for point in entry_points():
+        if point.value not in left_out:
+            before(point)
+            registry.load(point)
+    return registry
+
+
+def _own() -> Registry:
     registry = Registry()
     for name, module in _OWN.items():
         registry.add(importlib.import_module(module), "vbench", version(), name)
-    for point in entry_points() if distribution != "vbench" else ():
-        if distribution is None or (point.dist and point.dist.name == distribution):
-            registry.load(point)
     return registry

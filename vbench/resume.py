@@ -41,12 +41,12 @@ class Points:
         identity: what must be the same for a point to be used; JSON.
         notes: gives what else is kept, JSON, whenever a point is saved.
         start: a file that a shorter run of the same has left, to go on from where there is no point.
-        last: step after which nothing follows; then ``leave`` gets all that a next one would depend on.
-        leave: called with tensors and notes.
+        leave: called at the end with tensors and notes: all that a next step would depend on.
 
     Attributes:
         step: training goes on after this one.
         bounds: of the steps since the last stop.
+        course: notes of the course of training.
         continued: whether it is a shorter run that training goes on from.
         training: whether a request to end can wait for the end of a step.
     """
@@ -58,15 +58,15 @@ class Points:
         identity: Mapping[str, Any] | None = None,
         notes: Callable[[], Mapping[str, Any]] = dict,
         start: Path | None = None,
-        last: int = 0,
         leave: Callable[[Mapping[str, Tensor], Mapping[str, Any]], None] | None = None,
     ) -> None:
         self.path, self.every = path, every
         self.identity = json.loads(json.dumps(identity))
         self.notes = notes
-        self.start, self.last, self.leave = start, last, leave
+        self.start, self.leave = start, leave
         self.step, self.continued = 0, False
         self.bounds: list[float] = []
+        self.course: Mapping[str, Any] = {}
         self.training = False
         self._tensors: dict[str, Tensor] = {}
         self._last = time.monotonic()
@@ -89,6 +89,7 @@ class Points:
                 return None
             self.continued = path == self.start
             self.step, self.bounds = notes["step"], notes["bounds"]
+            self.course = notes["notes"].get("course", {})
             self._tensors = tensors
             return notes["notes"]  # type: ignore[no-any-return]
         except (store.DamagedError, KeyError, TypeError, ValueError):
@@ -110,8 +111,6 @@ class Points:
             else:  # torch's optimisers count on the host
                 slot[field] = tensor if field == "step" else tensor.to(parameter.device)
         self._tensors = {}
-        if self.step == self.last:
-            self._leave(self.step, self.bounds, modules, optimizer, parameters)
 
     def keep(
         self,
@@ -126,8 +125,6 @@ class Points:
         Raises:
             SystemExit: the attempt was asked to end, and the point is saved.
         """
-        if step == self.last:
-            self._leave(step, bounds, modules, optimizer, parameters)
         if not self._asked and (not self.every or time.monotonic() - self._last < self.every):
             return
         if self.every and self.path:
@@ -136,16 +133,17 @@ class Points:
             raise SystemExit(f"stopped by SIGTERM after step {step}")
         self._last = time.monotonic()
 
+    def finish(self, step: int, bounds: Sequence[float], modules: Any, optimizer: Any, parameters: Any) -> None:
+        """No step follows this one: leave what was asked for."""
+        if self.leave:
+            self.leave(*self._all(step, bounds, modules, optimizer, parameters))
+
     def _save(self, step: int, bounds: Sequence[float], modules: Any, optimizer: Any, parameters: Any) -> None:
         tensors, notes = self._all(step, bounds, modules, optimizer, parameters)
         try:
             store.replace(packed(tensors, notes), self.path)  # type: ignore[arg-type]
         except (OSError, TypeError, ValueError) as problem:  # the attempt itself is none the worse for it
             print(f"vbench: no checkpoint after step {step}: {problem}", file=sys.stderr)
-
-    def _leave(self, step: int, bounds: Sequence[float], modules: Any, optimizer: Any, parameters: Any) -> None:
-        if self.leave:
-            self.leave(*self._all(step, bounds, modules, optimizer, parameters))
 
     def _all(
         self, step: int, bounds: Sequence[float], modules: Any, optimizer: Any, parameters: Any

@@ -63,6 +63,8 @@ class _Sample(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], key: Tensor, *rest: Any) -> tuple[Tensor, int]:
         lanes = key.movedim(in_dims[0] or 0, 0).unbind(0)
+        if peek_interpreter_stack() is None:
+            return torch.stack([_draw(int(lane), *rest) for lane in lanes]), 0
         return torch.stack([_Sample.apply(lane, *rest) for lane in lanes]), 0  # type: ignore[no-untyped-call]
 
 

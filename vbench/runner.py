@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from vbench.assemble import Built, build_choices
 from vbench.assignment import Assignment, now
 from vbench.batches import fixed_batches, noticed_progress
 from vbench.beside import use
-from vbench.grid import Cell, Gradients
-from vbench.listing import load_catalogue
+from vbench.course import PATIENT, Course, no_better
+from vbench.grid import EXACT_TARGETS, Cell, Gradients, parse_choice
+from vbench.listing import known_catalogue, learn
 from vbench.measure.evaluations import decoder_evaluations
 from vbench.measure.schedule import evaluate, measure_gradients, missing
 from vbench.measure.throughput import Stopwatch
+from vbench.once import Once
 from vbench.provenance import environment, provenance
 from vbench.records import Row, wrong
 from vbench.registry import reason
@@ -35,6 +38,7 @@ from vbench.types import Incompatible
 __all__ = ["attempt"]
 
 Report = Callable[[int, int], None]
+_ELSEWHERE = " (another run may end at another step)"
 
 
 @dataclass
@@ -50,12 +54,13 @@ class _Attempt:
     started: str = field(default_factory=now)
     clock: float = field(default_factory=time.perf_counter)
     points: Points = field(default_factory=Points)
+    once: Once | None = None
     paced: Callable[[], bool] = bool  # whether training has asked how far it is
     asked: list[float] = field(default_factory=list)  # decoder evaluations of an estimate, counted at each stop
 
     def __post_init__(self) -> None:
         # before any plugin is imported: code that changes meanwhile must not pass for what ran
-        sources = provenance(self.cell.choices().values(), load_catalogue())
+        sources = provenance(self.cell.choices().values(), known_catalogue())
         self.provenance = sources | {"environment": environment(self.assignment.device)}
 
     def commit(self, status: str, reason: str = "", trace: str = "") -> str:
@@ -75,7 +80,9 @@ class _Attempt:
             traceback=trace,
             started=self.started,
         )
-        self.assignment.store.commit(outcome, self.rows, {name: each.tolist() for name, each in self.values.items()})
+        shown = {name: _png(each) for name, each in self.values.items() if each.ndim == 2}
+        values = {name: each.tolist() for name, each in self.values.items() if name not in shown}
+        self.assignment.store.commit(outcome, self.rows, values, shown)
         if status != "oom":  # which may go better with more memory
             self.points.remove()
         return status
@@ -92,9 +99,12 @@ def attempt(assignment: Assignment, report: Report) -> str:
         The committed status: done, diverged, failed, oom or skipped.
     """
     use(assignment.beside)
+    if assignment.components:
+        learn(assignment.components)
     cell = assignment.cell
     this = _Attempt(assignment, cell)
     try:
+        this.once = _once(assignment, cell)
         built = build_choices(cell.choices(), cell.seed)
         if assignment.data not in ("", built.data.digest):
             return this.commit("failed", "its data changed after the run was planned: run it again")
@@ -113,6 +123,26 @@ def attempt(assignment: Assignment, report: Report) -> str:
     return this.commit("done")
 
 
+def _png(grey: Tensor) -> bytes:
+    """A picture ``[H, W]`` of bytes as a file."""
+    from PIL import Image
+
+    sink = io.BytesIO()
+    Image.fromarray(grey.numpy()).save(sink, "PNG", optimize=True)
+    return sink.getvalue()
+
+
+def _once(assignment: Assignment, cell: Cell) -> Once | None:
+    """For a target that is drawn, which all cells of one reference run share; by the code before any of it runs."""
+    gradients = cell.measure.gradients
+    if not assignment.reference or not gradients or gradients.target in (None, *EXACT_TARGETS):
+        return None
+    catalogue = known_catalogue()
+    target = parse_choice(gradients.target, "estimator", catalogue, "measure.gradients.target")
+    sources = provenance({**cell.choices(), "estimator": target}.values(), catalogue)
+    return Once(Path(assignment.study), sources | {"environment": environment(assignment.device)})
+
+
 def _debug(error: Exception) -> None:
     import pdb
 
@@ -120,7 +150,7 @@ def _debug(error: Exception) -> None:
     pdb.post_mortem(error.__traceback__)
 
 
-def _points(this: _Attempt, watch: Stopwatch) -> Points:
+def _points(this: _Attempt, watch: Stopwatch, course: Course) -> Points:
     """Where training goes on from; what had been measured until there is put back."""
     assignment = this.assignment
     path = assignment.store.folder / "resume" / f"{assignment.key}.safetensors"
@@ -130,7 +160,10 @@ def _points(this: _Attempt, watch: Stopwatch) -> Points:
     def notes() -> dict[str, Any]:
         paced = before.get("paced", False) or this.paced()
         seconds = time.perf_counter() - this.clock
-        return {"rows": this.rows, "blocks": watch.blocks, "seconds": seconds, "paced": paced, "asked": this.asked}
+        return {
+            **{"rows": this.rows, "blocks": watch.all_blocks, "seconds": seconds, "paced": paced, "asked": this.asked},
+            "course": course.notes(),
+        }
 
     def leave(tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
         try:
@@ -144,7 +177,6 @@ def _points(this: _Attempt, watch: Stopwatch) -> Points:
         {"key": assignment.key, **this.provenance},
         notes,
         start=kept.folder(Path(assignment.study)) / assignment.start if assignment.start else None,
-        last=this.cell.train.steps,
         leave=leave if assignment.keep else None,
     )
     points.heed()
@@ -164,10 +196,15 @@ def _points(this: _Attempt, watch: Stopwatch) -> Points:
 def _run(this: _Attempt, built: Built, report: Report) -> None:
     cell, device = this.cell, torch.device(this.assignment.device)
     model, estimator, data = built.model.to(device), built.estimator.to(device), built.data
-    steps = cell.train.steps
-    stops = frozenset(cell.measure.steps(steps))
+    every = cell.measure.every
+    stops: Container[int] = range(every, sys.maxsize, every) if every else ()
     if this.assignment.role == "reference" and cell.measure.gradients:
         stops = frozenset(cell.measure.gradients.checkpoints)
+    without = missing(built, cell.measure)
+    if cell.train.patience and ("elbo" in without or not len(data.valid)):
+        why = without.get("elbo", "needs validation data, and there are none")
+        raise Incompatible(f"train.patience looks at the validation ELBO, which {why}")
+    size = min(cell.train.batch, len(data.train))
     this.facts |= {
         "bound": repr(estimator.bound) if getattr(estimator, "bound", None) else "",
         "target": repr(estimator.target) if getattr(estimator, "target", None) else "",
@@ -178,35 +215,46 @@ def _run(this: _Attempt, built: Built, report: Report) -> None:
         "data_notes": getattr(data, "notes", ""),
         "k": estimator.k,
         "evaluations_per_step": getattr(estimator, "evaluations", estimator.k),
-        "skipped_measures": "; ".join(f"{name} {reason}" for name, reason in missing(built, cell.measure).items()),
+        "skipped_measures": "; ".join(f"{name} {reason}" for name, reason in without.items()),
         "timing": this.assignment.timing,
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }
     watch = Stopwatch(device)
     if this.assignment.role == "reference":
         checkpoints.store(Path(this.assignment.study), this.assignment.key, 0, model)
-    this.points = _points(this, watch)
+    course = Course(cell.train, size, lambda: watch.elapsed)
+    if cell.train.budget and cell.train.budget.evaluations:
+        course.price = _evaluations(built, cell, device)
+    this.points = _points(this, watch, course)
     with noticed_progress() as this.paced:
-        for step, bounds in train(built, cell.train, cell.seed, stops, watch, report, this.points):
+        for step, bounds in train(built, cell.train, cell.seed, stops, watch, report, this.points, course):
             mean, error = _mean(bounds)
             this.rows.append(Row(step, "train", "bound", "all", mean, error, len(bounds), "nats"))
             if this.assignment.role == "reference":
                 checkpoints.store(Path(this.assignment.study), this.assignment.key, step, model)
                 continue
-            this.asked.append(_evaluations(built, cell, device))
+            course.price = _evaluations(built, cell, device)
+            this.asked.append(course.price)
             with _evaluating(model, estimator):
-                this.rows += evaluate(built, cell, step, last=step == steps, device=device, kept=this.values)
+                rows = evaluate(built, cell, step, last=bool(course.ended_by), device=device, kept=this.values)
+                if not course.ended_by and no_better([*this.rows, *rows], cell.train.patience):
+                    course.ended_by = PATIENT
+                    rows = evaluate(built, cell, step, last=True, device=device, kept=this.values)
+            this.rows += rows
             if cell.measure.gradients and cell.measure.gradients.at == "own":
                 this.rows += measure_gradients(built, cell, step, device, this.missed)
         this.facts["paced"] = this.points.notes().get("paced", False)
     if this.asked:
         this.facts["evaluations_per_step"] = sum(this.asked) / len(this.asked)
+    spent = cell.train.budget and cell.train.budget.evaluations and course.spent
     this.facts |= {
-        "evaluations": cell.train.updates * min(cell.train.batch, len(data.train)) * this.facts["evaluations_per_step"],
-        "backward_passes": cell.train.updates,
+        "evaluations": spent or course.updates * size * this.facts["evaluations_per_step"],
+        "backward_passes": course.updates,
+        "ended_after": course.step,
+        "ended_by": course.ended_by + _ELSEWHERE * (course.ended_by == "seconds"),
     }
     if this.assignment.role == "cell":
-        this.rows += [m.row(steps, "train") for m in watch.measurements(cell.train.batch)]
+        this.rows += [m.row(course.step, "train") for m in watch.measurements(cell.train.batch)]
         if cell.measure.gradients and cell.measure.gradients.at == "shared":
             _measure_at_reference(this, device, report)
     this.facts["skipped_measures"] = "; ".join(filter(None, [this.facts["skipped_measures"], *sorted(this.missed)]))
@@ -248,7 +296,7 @@ def _measure_at_reference(this: _Attempt, device: torch.device, report: Report) 
         built.model.load_state_dict(tensors)
         built.model.to(device)
         built.estimator.to(device)
-        this.rows += measure_gradients(built, this.cell, step, device, this.missed, warm_up=True)
+        this.rows += measure_gradients(built, this.cell, step, device, this.missed, warm_up=True, once=this.once)
         wanted.discard(step)
         if not this.cell.train.steps:  # else the steps of training are what is told
             report(number, len(settings.checkpoints))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from vbench.assignment import Assignment
-from vbench.catalogue import Catalogue
+from vbench.catalogue import Catalogue, Component
 from vbench.claims import Claims
 from vbench.execute.asked import executor_named, make_executor
 from vbench.execute.jobs import Event, Executor, ExecutorError, Job, Limits, Wait
-from vbench.grid import Grid, GridError
+from vbench.grid import Cell, Grid, GridError
+from vbench.grid.choices import parse_text
 from vbench.listing import known_catalogue
 from vbench.planning import Keep, Plan, Planned, Rerun, asked_grid, make_plan
 from vbench.provenance import provenance, stale_reason
@@ -122,10 +124,12 @@ def run(
     device = _device(device)
     stores = Store(folder), Store(folder / "references")
     for store in stores:
-        tidy(store)
-    seen = {name for store in stores for name in store.names()}
+        store.sweep()
     asked: dict[str, Any] = {"keep_stale": keep_stale, "rerun": rerun, "exclusive": exclusive, "keep": keep}
     plan = make_plan(grid, results=results, stores=stores, **asked)
+    for store in stores:  # the plan has read it
+        store.set_aside()
+    seen = {name for store in stores for name in store.seen}
     if shard:
         plan = plan.part(*shard)
     if only is not None:
@@ -176,8 +180,7 @@ def run(
         except ExecutorError as error:
             raise GridError([f"--executor {executor}: {error}"]) from None
         finally:
-            store.compact()
-    outcomes = store.outcomes()
+            outcomes = store.compact()
     found = {planned.key: outcomes[planned.key] for planned in plan.cells if planned.key in outcomes}
     return Result(folder, found, plan.count("run"))
 
@@ -191,19 +194,22 @@ def _elsewhere(assignment: Assignment, seen: Container[str], catalogue: Catalogu
     return "" if stale_reason(new[-1].provenance, current) else new[-1].status
 
 
-def tidy(store: Store) -> list[Path]:
-    """Remove what killed writers left behind and set damaged files aside; returns where these are now."""
-    store.sweep()
-    store.outcomes()
-    return store.set_aside()
-
-
 def _assignment(plan: Plan, planned: Planned, device: str, role: str = "cell") -> Assignment:
     cell = planned.cell
-    more: dict[str, Any] = {"beside": plan.grid.beside, "data": planned.data}
+    components = _components(cell, known_catalogue())
+    more: dict[str, Any] = {"beside": plan.grid.beside, "data": planned.data, "components": components}
     return Assignment(
         planned.key, cell.spec(), cell.labels(), str(plan.folder), role, planned.reference, device, **more
     )
+
+
+def _components(cell: Cell, catalogue: Catalogue) -> tuple[Component, ...]:
+    """All that a cell names, its measurements too."""
+    names = [(kind, choice.name) for kind, choice in cell.choices().items()]
+    likelihood, gradients = cell.measure.log_likelihood, cell.measure.gradients
+    for text in (likelihood and likelihood.method, gradients and gradients.target):
+        names += [("estimator", parse_text(text)[0])] if text else []
+    return tuple(filter(None, itertools.starmap(catalogue.get, names)))
 
 
 def _jobs(plan: Plan, device: str, keep: str) -> Iterator[Job]:

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from vbench.assemble import Built
 from vbench.batches import Order, TrainingBatches
+from vbench.course import Course
 from vbench.grid import Train
 from vbench.measure.throughput import Stopwatch
-from vbench.optimizers import OPTIMIZERS, Group
+from vbench.optimizers import OPTIMIZERS, Group, schedule
 from vbench.resume import Points
 from vbench.rng import Rng, derive
-from vbench.types import Dataset, Incompatible
+from vbench.types import Batch, Dataset, Incompatible
 
 __all__ = ["Diverged", "train"]
 
@@ -34,17 +35,19 @@ def train(
     watch: Stopwatch,
     report: Callable[[int, int], None],
     points: Points | None = None,
+    course: Course | None = None,
 ) -> Iterator[tuple[int, list[float]]]:
     """Train; pause wherever something is to be measured. What happens at a step is a function of (seed, step).
 
     Args:
         built: what is trained, and on what; on the device of ``watch``.
-        settings: steps, batch size, optimiser.
+        settings: batch size, optimiser, inner loop.
         seed: of order, binarisation and noise.
-        stops: the steps after which to pause.
+        stops: the steps after which to pause; it does so at the end too.
         watch: runs while training does.
         report: called with (step, steps) now and then.
         points: where to go on from, and to save where that would be.
+        course: tells when it is over; None: as ``settings`` say. Whoever measures may end it at a pause.
 
     Yields:
         (step, the objective at each step since the last stop).
@@ -54,7 +57,7 @@ def train(
         Incompatible: an inner loop over a part that has nothing to train, or is all that has.
     """
     model, estimator, data = built.model, built.estimator, built.data
-    steps, device = settings.steps, watch.device
+    device, course = watch.device, course or Course(settings, seconds=lambda: watch.elapsed)
     groups = _groups(settings, model, estimator)
     optimizer = OPTIMIZERS[settings.optimizer](groups)
     everything = [p for group in groups for p in group.params]
@@ -67,27 +70,38 @@ def train(
             nn.utils.clip_grad_norm_(everything, settings.clip)
 
     order = Order(len(data.train), settings.batch, derive("order", seed))
-    batches = TrainingBatches(data, steps, derive("data", seed), order, device)
+    batches = TrainingBatches(data, settings.steps, derive("data", seed), order, device)
     alone, rest = _divided(settings, model, estimator)
     others = _others(settings, data, seed, device)
     modules = {"model": model, "estimator": estimator}
     points = points or Points()
+
+    def taken(source: TrainingBatches, number: int) -> Batch:
+        batch = source[number]
+        return batch if settings.budget is None else batch._replace(progress=course.share)
+
     points.restore(modules, optimizer, everything)
     bounds = points.bounds
-    if points.step and points.step in stops:  # saved before it was measured there
+    if points.step:
+        course.restore(points.step, points.course)
+    left = bool(course.ended_by and points.step)
+    if left:
+        points.finish(points.step, bounds, modules, optimizer, everything)
+    if points.step and (points.step in stops or course.ended_by):  # saved before it was measured there
         yield points.step, bounds
         bounds = []
     watch.start()
     points.training = True
-    for step in range(points.step, steps):
-        batch = batches[step]
-        looped = settings.inner if step < settings.looped else None
+    while not course.ended_by:
+        step, looped = course.step, course.inner
+        batch = taken(batches, step)
+        optimizer.factor = schedule(settings, step, course.share)
         for inner in range(looped.steps if looped else 0):
-            some = others[step * looped.steps + inner] if others else batch  # type: ignore[union-attr]
+            some = taken(others, step * looped.steps + inner) if others else batch  # type: ignore[union-attr]
             pull(estimator(model, some, Rng(derive("inner noise", seed, step, inner), device)).surrogate, alone)
             optimizer.step()
         estimate = estimator(model, batch, Rng(derive("noise", seed, step), device))
-        if step == points.step:
+        if step == points.step:  # the first one of this process
             _check(estimate, len(batch.x), type(estimator).__name__)
         pull(estimate.surrogate, rest if looped else None)
         bounds.append(float(estimate.value.mean()))
@@ -97,15 +111,19 @@ def train(
             raise Diverged(f"step {step + 1}: the objective is {bounds[-1]}")
         optimizer.step()
         watch.tick()
-        if (step + 1) % _REPORTED == 0:
-            report(step + 1, steps)
-        if step + 1 in stops:
+        course.advance(1 + (looped.steps if looped else 0))
+        left = bool(course.ended_by)
+        pause = step + 1 in stops or left
+        if pause or (step + 1) % _REPORTED == 0:
+            report(step + 1, course.steps)
+        if pause:
             watch.stop()
             if culprit := _culprit(modules):
                 raise Diverged(f"step {step + 1}{culprit}")
-            report(step + 1, steps)
+        if left:
+            points.finish(step + 1, bounds, modules, optimizer, everything)
         points.keep(step + 1, bounds, modules, optimizer, everything)
-        if step + 1 in stops:
+        if pause:
             points.training = False
             yield step + 1, bounds
             bounds = []
@@ -113,6 +131,8 @@ def train(
             watch.start()
     points.training = False
     watch.stop()
+    if course.step and not left:  # it was ended by what was measured
+        points.finish(course.step, bounds, modules, optimizer, everything)
 
 
 def _groups(settings: Train, model: nn.Module, estimator: nn.Module) -> list[Group]:

@@ -17,7 +17,7 @@ from vbench.batches import fixed_batches
 from vbench.builtin.datasets import files
 from vbench.builtin.datasets.bernoulli_bars import bernoulli_bars
 from vbench.builtin.datasets.digits import digits
-from vbench.builtin.datasets.files import DataError, File
+from vbench.builtin.datasets.files import SOURCES, DataError, File
 from vbench.builtin.datasets.frey import frey
 from vbench.builtin.datasets.idx import parse_idx
 from vbench.builtin.datasets.linear_gaussian import linear_gaussian
@@ -116,8 +116,8 @@ def test_digits_keep_their_labels():
 
 
 def test_binarization_is_no_part_of_the_digest():
-    assert digits("static").digest == digits("dynamic").digest
-    assert digits("static").binarization == "static"
+    assert digits("fixed").digest == digits("dynamic").digest
+    assert digits("fixed").binarization == "fixed"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_mnist_digest_changes_with_content_and_split_only(small_mnist, tmp_path)
     for path in (tmp_path / "mnist").iterdir():
         path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
         path.unlink()
-    assert mnist("static", valid=20).digest == digest
+    assert mnist("fixed", valid=20).digest == digest
     small_mnist(pixel=2)
     assert mnist(valid=20).digest != digest
 
@@ -263,3 +263,21 @@ def test_permutations_are_fixed():
     assert torch.equal(order.sort().values, torch.arange(1000))
     assert order[:3].tolist() == [444, 369, 422]
     assert not torch.equal(order, permutation(1000, "frey"))
+
+
+def test_static_mnist_are_the_files_of_larochelle_and_murray(monkeypatch, tmp_path):
+    bits = np.random.default_rng(1).integers(0, 2, (60, 28, 28), np.uint8)
+
+    def amat(rows):
+        return "".join(" ".join(map(str, row.ravel())) + "\n" for row in rows).encode()
+
+    cut = {"train": bits[:40], "valid": bits[40:50], "test": bits[50:]}
+    names = {f"binarized_mnist_{split}.amat": amat(rows) for split, rows in cut.items()}
+    publish(monkeypatch, tmp_path, "binarized-mnist", names)
+    data = mnist("static", valid=10)
+    for split, rows in cut.items():
+        batch = next(fixed_batches(data, split, 60, key=0))
+        assert torch.equal(batch.x, torch.from_numpy(rows).float())
+    assert (data.binarization, data.x, data.labels) == ("static", Space((28, 28), "binary"), {})
+    assert len(mnist("static", valid=4).train) == 46
+    assert [file.size for file in SOURCES["binarized-mnist"]] == [rows * 784 * 2 for rows in (50_000, 10_000, 10_000)]

@@ -204,7 +204,7 @@ def test_statuses_and_fetch(folders, server, monkeypatch):
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
-    with pytest.raises(DataError, match="nothing to fetch under this name; there is frey, mnist"):
+    with pytest.raises(DataError, match="nothing to fetch under this name; there is binarized-mnist, frey, mnist"):
         fetch("mnits")
 
 

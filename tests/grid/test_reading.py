@@ -19,6 +19,7 @@ SHARED = Gradients(
 )
 KEYS = "name, plugins, datasets, encoders, decoders, priors, estimators, seeds, train, measure"
 FOLDER = "expected a name for a folder (letters, digits, '.', '_', '-', not starting with '.', at most 80)"
+TRAIN = "steps, batch, optimizer, lr, clip, patience, inner, budget, sweep"
 SEEDS = "expected a number of seeds (1 to 1000000) or a list of distinct integers >= 0"
 ENTRY = "name, name[param=value] or name: {param: value}"
 SMALL = {
@@ -370,7 +371,7 @@ def test_override_mends_what_was_wrong(grid_file):
         ("train.steps=x", ["train.steps: expected an integer >= 0 (optimiser steps), not 'x'"]),
         ("train.steps='3'", ["train.steps: expected an integer >= 0 (optimiser steps), not '3'"]),
         ("train.lr=.inf", ["expected a finite number, not .inf"]),
-        ("train=[]", ["train: expected a mapping of steps, batch, optimizer, lr, clip, inner, sweep, not []"]),
+        ("train=[]", [f"train: expected a mapping of {TRAIN}, not []"]),
         ("train.lr=*a", ["alias *a is not defined"]),
         ("train.lr=1\n---\n2", ["expected one document, found a second one"]),
         ("foo", ["expected key=value, such as train.steps=10"]),

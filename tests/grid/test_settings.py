@@ -10,6 +10,7 @@ from vbench.grid.positions import GridError, Problems, from_python
 from vbench.grid.sections import read_measure, read_trains
 from vbench.grid.settings import (
     AIS,
+    Budget,
     Gradients,
     InferenceGap,
     Inner,
@@ -108,6 +109,14 @@ def test_sweep_is_crossed_and_named_in_the_order_of_the_fields():
         (Train, {"inner": {"until": 0.0}}),
         (Train, {"inner": {"batches": "all"}}),
         (Train, {"inner": 3}),
+        (Train, {"budget": {"evaluations": 0}}),
+        (Train, {"budget": {"evaluations": 5.0}}),
+        (Train, {"budget": {"seconds": 0}}),
+        (Train, {"budget": {}}),
+        (Train, {"budget": {"evaluations": 5, "seconds": 1.0}}),
+        (Train, {"budget": 3}),
+        (Train, {"steps": 1000, "budget": {"evaluations": 5}}),
+        (Train, {"patience": 0}),
         (Gradients, {"draws": 1}),
         (Gradients, {"batches": 0}),
         (Gradients, {"batch": 0}),
@@ -169,6 +178,71 @@ def test_an_inner_loop_is_read_and_told_only_where_there_is_one():
     crossed, _ = trains({"inner": {}, "sweep": {"lr": [1e-3, 1e-4]}})
     assert [each.inner for each in crossed] == [Inner(), Inner()]
     assert trains({"inner": None}) == ([Train()], ())
+
+
+def test_a_schedule_is_read_and_told_only_where_it_is_asked_for():
+    ((train,), _) = trains({"steps": 9, "schedule": "step", "gamma": 0.5, "warmup": 3})
+    assert train == Train(steps=9, schedule="step", gamma=0.5, warmup=3)
+    told = train.model_dump()
+    assert (told["schedule"], told["warmup"], told["step_size"], told["gamma"]) == ("step", 3, 1000, 0.5)
+    assert Train.model_validate(told) == train
+    assert Train(schedule="cosine").model_dump().keys() - Train().model_dump().keys() == {"schedule"}
+    crossed, swept = trains({"gamma": 0.5, "sweep": {"optimizer": ["sgd", "adam"], "schedule": ["constant", "step"]}})
+    assert swept == ("optimizer", "schedule")
+    assert [(each.optimizer, each.schedule) for each in crossed] == [
+        ("sgd", "constant"),
+        ("sgd", "step"),
+        ("adam", "constant"),
+        ("adam", "step"),
+    ]
+    assert "gamma" not in crossed[0].model_dump()  # a key does not depend on what has no effect
+    found = measure({"gradients": {"at": "shared", "reference": {"schedule": "cosine"}}}, Train(steps=5, warmup=2))
+    assert (found.gradients.reference.schedule, found.gradients.reference.warmup) == ("cosine", 2)
+    assert found.gradients.reference.train == Train(steps=5, warmup=2, schedule="cosine")
+
+
+@pytest.mark.parametrize(
+    ("tree", "text"),
+    [
+        ({"schedule": "cosin"}, "train.schedule: expected one of constant, cosine, linear, step"),
+        ({"optimizer": "adagrad"}, "train.optimizer: expected one of adam, sgd, rmsprop, adamw"),
+        ({"warmup": -1}, "train.warmup: expected an integer >= 0"),
+        ({"schedule": "step", "gamma": 1.0}, "train.gamma: expected a number > 0 and < 1"),
+        ({"gamma": 0.5}, "train.gamma: only with schedule: step"),
+        ({"schedule": "cosine", "step_size": 5}, "train.step_size: only with schedule: step"),
+        ({"sweep": {"gamma": [0.1, 0.2]}}, "train.gamma: only with schedule: step"),
+    ],
+)
+def test_a_wrong_schedule_is_told_with_its_place(tree, text):
+    with pytest.raises(GridError) as caught:
+        trains(tree)
+    (line,) = caught.value.lines
+    assert line.startswith(text)
+
+
+def test_a_budget_stands_in_place_of_steps():
+    for budget, length in (({"evaluations": 7}, ("evaluations", 7)), ({"seconds": 2}, ("seconds", 2.0))):
+        ((train,), _) = trains({"budget": budget, "batch": 3})
+        assert train == Train(budget=Budget(**budget), batch=3)
+        assert (train.length, Train(steps=9).length) == (length, ("updates", 9))
+        told = train.model_dump()
+        assert (told["budget"], "steps" in told, "patience" in told) == (dict([length]), False, False)
+        assert Train.model_validate(told) == train
+        assert Train.model_validate_json(train.model_dump_json()) == train
+    assert not {"budget", "patience"} & Train().model_dump().keys()
+    assert trains({"budget": None}) == ([Train()], ())
+
+
+def test_patience_is_swept_and_told():
+    found, swept = trains({"steps": 10, "sweep": {"patience": [None, 3]}})
+    assert (found, swept) == ([Train(steps=10), Train(steps=10, patience=3)], ("patience",))
+    assert found[1].model_dump()["patience"] == 3
+
+
+def test_a_reference_is_trained_for_a_number_of_steps():
+    assert shared({}, Train(budget=Budget(seconds=3.0), lr=0.3)).reference == Reference(steps=1000, lr=0.3)
+    assert shared({"reference": {"steps": 5}}, Train(steps=70, patience=2)).reference == Reference(steps=5)
+    assert shared({}, Train(steps=70, patience=2)).reference == Reference(steps=70)
 
 
 def test_models_are_frozen():
@@ -296,7 +370,14 @@ def test_targets():
         ({"steps": 20}, {"steps": 40, "lr": 0.1}, False),
         ({"steps": 20, "inner": Inner()}, {"steps": 40, "inner": Inner()}, True),
         ({"steps": 20, "inner": Inner()}, {"steps": 40}, False),
+        ({"steps": 20, "patience": 2}, {"steps": 40, "patience": 2}, False),
+        ({"budget": Budget(evaluations=5)}, {"steps": 2000}, False),
         ({"steps": 20, "inner": Inner(until=0.5)}, {"steps": 40, "inner": Inner(until=0.5)}, False),
+        ({"steps": 20, "schedule": "step", "warmup": 5}, {"steps": 40, "schedule": "step", "warmup": 5}, True),
+        ({"steps": 20, "schedule": "step"}, {"steps": 40}, False),
+        ({"steps": 20, "warmup": 5}, {"steps": 40}, False),
+        ({"steps": 20, "schedule": "cosine"}, {"steps": 40, "schedule": "cosine"}, False),
+        ({"steps": 20, "schedule": "linear"}, {"steps": 40, "schedule": "linear"}, False),
     ],
 )
 def test_training_that_only_goes_on(shorter, longer, goes_on):

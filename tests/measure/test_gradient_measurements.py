@@ -5,6 +5,7 @@ from tests import toys
 from tests.measure.toys import (
     FreeBernoulli,
     FreeNormal,
+    PerfectlyPlain,
     batch_of,
     expectation,
     value_of,
@@ -13,7 +14,6 @@ from tests.measure.toys import (
 from vbench.estimators.iwae import iwae
 from vbench.estimators.nvil import nvil
 from vbench.estimators.reinforce import reinforce
-from vbench.estimators.stl import stl
 from vbench.measure.gradient_metrics import gradient_measurements
 from vbench.measure.gradients import adapt, gradient_moments
 from vbench.types import Space
@@ -29,7 +29,7 @@ def test_data_variance_is_unbiased():
     generator = torch.Generator().manual_seed(0)
     for key in range(90):
         batches = [batch_of(torch.randn(2, 1, generator=generator, dtype=torch.float64)) for _ in range(6)]
-        rows = gradient_measurements(model, stl(), batches, draws=2, key=key, method="loop")
+        rows = gradient_measurements(model, PerfectlyPlain(), batches, draws=2, key=key, method="loop")
         found.append(value_of(rows, "gradient_variance_data").value)
         noise.append(value_of(rows, "gradient_variance").value)
     values = torch.tensor(found, dtype=torch.float64)
@@ -44,7 +44,7 @@ def test_binarization_is_told_from_subsampling():
     generator, found = torch.Generator().manual_seed(0), []
     for key in range(24):
         sets = [[batch_of(torch.bernoulli(p, generator=generator)) for _ in range(6)] for _ in range(2)]
-        rows = gradient_measurements(model, stl(), sets[0], draws=4, key=key, method="loop", again=sets[1])
+        rows = gradient_measurements(model, PerfectlyPlain(), sets[0], draws=4, key=key, method="loop", again=sets[1])
         found.append(value_of(rows, "gradient_variance_binarization"))
     values = torch.tensor([m.value for m in found], dtype=torch.float64)
     wanted, error = float((p * (1 - p)).sum()) / 9, float(values.std() / 24**0.5)
@@ -52,7 +52,7 @@ def test_binarization_is_told_from_subsampling():
     assert error < 0.2 * wanted
     told = torch.tensor([m.std_error for m in found], dtype=torch.float64)
     assert 0.7 < float(told.square().mean().sqrt() / values.std()) < 1.4
-    same = gradient_measurements(model, stl(), sets[0], draws=4, method="loop", again=sets[0])
+    same = gradient_measurements(model, PerfectlyPlain(), sets[0], draws=4, method="loop", again=sets[0])
     value = value_of(same, "gradient_variance_binarization")
     assert abs(value.value) < 0.2 * wanted, "the same bits again show no variance"
 

@@ -56,20 +56,30 @@ def gradient(model, surrogate):
     return dict(zip(named, found, strict=True))
 
 
+def layers_of(model):
+    """Each parameter -> its layer, from the modules themselves."""
+    own = [(path, name) for path, m in model.named_modules() for name, _ in m.named_parameters(recurse=False)]
+    return {f"{path}.{name}": path if "." in path else f"{path}.{name}" for path, name in own}
+
+
 def by_hand(model, estimator, batch, draws, key):
-    """Everything from one backward pass for every draw of every datum: ``[groups, B, 2 h, P]`` by part."""
+    """All from one backward pass for every draw of every datum: ``[groups, B, 2 h, P]`` by part and by layer."""
     half, groups = engine._plan(draws, len(batch.x), engine._ROWS // rows_of(model, estimator, batch))
-    parts = {}
+    parts, layers, layer = {}, {}, layers_of(model)
     for group in range(groups):
         for b in range(len(batch.x)):
             one = Batch(batch.x[b : b + 1], batch.index[b : b + 1])
             for s in range(2 * half):
                 rng = OneOf(derive("datum", key, group, b), half, s)
                 for name, g in gradient(model, estimator(model, one, rng).surrogate.sum()).items():
-                    parts.setdefault(name.split(".")[0], {}).setdefault((group, b, s), []).append(g.flatten())
+                    for found, owner in ((parts, name.split(".")[0]), (layers, layer[name])):
+                        found.setdefault(owner, {}).setdefault((group, b, s), []).append(g.flatten())
     shape = (groups, len(batch.x), 2 * half, -1)
-    found = {part: torch.stack([torch.cat(g) for g in rows.values()]).view(shape) for part, rows in parts.items()}
-    return {"all": torch.cat(list(found.values()), -1), **found}
+    parts, layers = (
+        {part: torch.stack([torch.cat(g) for g in rows.values()]).view(shape) for part, rows in found.items()}
+        for found in (parts, layers)
+    )
+    return {"all": torch.cat(list(parts.values()), -1), **parts, **layers}
 
 
 def rows_of(model, estimator, batch):
@@ -141,7 +151,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("name", "draws"), [*((name, 24) for name in CASES), ("stl", 40)])
+# beside one that takes the same way through the engine
+ALIKE = ("reparam-analytic", "iwae-vamp", "renyi", "nvil-normalized", "vimco", "conv-many")
+EACH = [pytest.param(name, 24, marks=[pytest.mark.slow] * (name in ALIKE)) for name in CASES]
+
+
+@pytest.mark.parametrize(("name", "draws"), [*EACH, ("stl", 40)])
 def test_moments_are_those_of_plain_backward_passes(name, draws, monkeypatch):
     monkeypatch.setattr(engine, "_FREEDOM", 12)  # few draws, to be made one by one
     estimator, build, binary = CASES[name]
@@ -149,7 +164,7 @@ def test_moments_are_those_of_plain_backward_passes(name, draws, monkeypatch):
     model = build()
     model, batch = model if isinstance(model, tuple) else (model, toys.batch(binary is not False, SIZE))
     key = 7
-    found = gradient_moments(model, estimator, batch, draws=draws, key=key, method="moments")
+    found = gradient_moments(model, estimator, batch, draws=draws, key=key, method="moments", layers=True)
     gradients = by_hand(model, estimator, batch, draws, key)
     assert set(found.variance) == set(gradients)
     for part, g in gradients.items():
@@ -169,7 +184,10 @@ def test_moments_are_those_of_plain_backward_passes(name, draws, monkeypatch):
     torch.testing.assert_close(mean, gradients["all"].mean((0, 1, 2)), rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["reparam", "iwae", "dreg", "reinforce", "rloo", "vimco"])
+@pytest.mark.parametrize(
+    "name",
+    ["reparam", "dreg", "rloo", *(pytest.param(n, marks=pytest.mark.slow) for n in ("iwae", "reinforce", "vimco"))],
+)
 def test_moments_and_loop_measure_the_same(name):
     estimator, build = BUILT_IN[name]
     model, batch = build(), toys.batch(size=20)
@@ -255,14 +273,15 @@ def covered(trials, method):
 
 @pytest.mark.parametrize("method", ["moments", "vmap"])
 def test_interval_covers(method):
-    assert 0.88 <= covered(60, method) <= 1.0
+    assert 0.86 <= covered(30, method) <= 1.0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("method", ["moments", "vmap", "loop"])
 def test_interval_covers_as_it_says(method):
-    assert 0.93 <= covered(500, method) <= 0.97
+    # these bounds are three standard errors of 1000 trials from 0.95, and but two of 500
+    assert 0.93 <= covered(1000, method) <= 0.97
 
 
 @pytest.mark.slow
@@ -281,9 +300,9 @@ def test_stratified_draws_gain_where_the_noise_is_additive():
     datum = gradient_moments(model, stl(), batch, draws=136, method="moments")
     draw = gradient_moments(model, stl(), batch, draws=136, method="vmap")
     assert datum.std_error["all"] < 0.5 * draw.std_error["all"]
-    values = [gradient_moments(model, stl(), batch, draws=136, key=i, method="moments") for i in range(40)]
+    values = [gradient_moments(model, stl(), batch, draws=136, key=i, method="moments") for i in range(24)]
     spread = torch.tensor([m.variance["all"] for m in values], dtype=torch.float64).std()
-    claimed = sum(m.std_error["all"] for m in values) / 40
+    claimed = sum(m.std_error["all"] for m in values) / 24
     assert 0.65 < float(spread) / claimed < 1.4
 
 
@@ -480,7 +499,7 @@ class Weighs(PerfectlyPlain):
 
     def forward(self, model, batch, rng):
         Weighs.calls += 1
-        if Weighs.calls in (10, 60):
+        if Weighs.calls in (10, 35):
             tensors = [o for o in gc.get_objects() if type(o) in (torch.Tensor, nn.Parameter)]
             alive = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors if not _inner(t)}
             Weighs.seen[Weighs.calls] = sum(alive.values())
@@ -497,6 +516,6 @@ def test_memory_is_flat_in_the_number_of_draws():
     model = Model(encoder, BernoulliDecoder(x, encoder.z, torch.full((300,), 0.5)), StandardNormalPrior(encoder.z))
     size = 4 * sum(p.numel() for p in model.parameters())
     batch = batch_of((torch.rand(40, 300) < 0.5).float())
-    found = gradient_moments(model, Weighs(), batch, draws=34 * 70, method="moments")
+    found = gradient_moments(model, Weighs(), batch, draws=34 * 40, method="moments")
     assert found.method == "moments"
-    assert Weighs.seen[60] - Weighs.seen[10] < 0.1 * size < Weighs.seen[10]
+    assert Weighs.seen[35] - Weighs.seen[10] < 0.1 * size < Weighs.seen[10]

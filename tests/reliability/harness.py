@@ -1,7 +1,8 @@
 """Faults, each with its check and with mutants of vbench that the check must refuse.
 
 A check is a function of an empty folder that raises when vbench does not hold. It runs as it is, then once under every
-mutant, where it must raise. ``long`` gives the arguments of its long version, behind the marker ``slow``.
+mutant, where it must raise. ``long`` gives the arguments of its long version, behind the marker ``slow``. There too are
+all mutants but the first of a check that trains several studies.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ class Fault(NamedTuple):
 
 
 FAULTS: list[Fault] = []
+TRAINING = ("F1-going_on", "F6-two_runs", "F23-more_steps", "F36-late_owner")
+"""Checks that train several studies, each time anew."""
 
 
 def fault(number: str, mutants: Mapping[str, Mutant], **long: Any):
@@ -42,10 +45,16 @@ def instead(target: str, value: Any) -> Mutant:
 
 
 def of_mutants() -> list[Any]:
+    assert {fault.name for fault in FAULTS} >= set(TRAINING)
     return [
-        pytest.param(fault, mutant, id=f"{fault.name}-{name}")
+        pytest.param(
+            fault,
+            mutant,
+            id=f"{fault.name}-{name}",
+            marks=[pytest.mark.slow] * (place > 0 and fault.name in TRAINING),
+        )
         for fault in FAULTS
-        for name, mutant in fault.mutants.items()
+        for place, (name, mutant) in enumerate(fault.mutants.items())
     ]
 
 

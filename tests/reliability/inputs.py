@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import itertools
+import os
 import random
 import re
 import sys
@@ -26,7 +27,8 @@ from vbench.builtin.datasets import files
 from vbench.catalogue import Broken
 from vbench.discovery import entry_points
 from vbench.grid.positions import Problems
-from vbench.registry import Registry
+from vbench.listing import load_catalogue
+from vbench.registry import Registry, load_all
 from vbench.study import run
 
 BAD = {
@@ -93,6 +95,45 @@ def broken_plugins(folder: Path) -> None:
     assert "\n" not in "".join(reasons.values())
     assert f"RuntimeError: boom ({folder / 'vbench_raises.py'}:3)" in reasons["vbench-raises"]
     assert f"SystemExit: 3 ({folder / 'vbench_exits.py'}:1)" in reasons["vbench-exits"]
+
+
+DEADLY = {"exits": "import os\nos._exit(0)", "aborts": "import os\nos.abort()"}
+
+
+@fault(
+    "F12",
+    {
+        "plugins are imported here": instead("vbench.listing._described", lambda name: load_all(()).catalogue()),
+        "what ended a process is imported all the same": instead(
+            "vbench.registry.load_all", lambda left_out, real=load_all: real(())
+        ),
+        "what ended a process is not told": instead("vbench.execute.describing._broken", lambda deadly: []),
+    },
+)
+def deadly_plugins(folder: Path) -> None:
+    """One that ends the process that imports it is named with how it did; the good one works, and so does this."""
+    died = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_exit", "abort"):
+            patch.setattr(os, name, died.append)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setattr("vbench.listing._known", {})
+        patch.syspath_prepend(str(folder))
+        for name, source in (DEADLY | {"good": GOOD.replace("NAME", "halved")}).items():
+            install(folder, f"a-{name}", source)  # before all others
+        importlib.invalidate_caches()
+        catalogue = load_catalogue(strict=False)
+        found = registry._loaded.__wrapped__((), None)
+        for name in ("a_good", "a_exits", "a_aborts"):
+            sys.modules.pop(name, None)
+    assert died == []
+    reasons = {broken.distribution: broken.reason for broken in catalogue.broken}
+    assert reasons["a-exits"] == "importing it ended the process: left with exit code 0 and no result"
+    assert reasons["a-aborts"] == "importing it ended the process: killed by SIGABRT"
+    assert catalogue.get("estimator", "halved")
+    assert found.get("estimator", "halved")
+    assert catalogue.get("encoder", "gaussian")
+    assert {broken.distribution for broken in found.broken} >= {"a-exits", "a-aborts"}
 
 
 @fault(

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import vbench
 from tests.reliability.harness import fault, instead
 from tests.reliability.small import same_numbers, small
-from vbench import resume
+from vbench import kept, resume, runner
+from vbench.course import Course
 from vbench.records import Store
 from vbench.resume import Points
 from vbench.study import run
@@ -135,5 +137,55 @@ def no_room_for_points(folder: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vbench.resume.store.replace", full)
-        patch.setattr("vbench.records.Store.compact", lambda self: None)
+        patch.setattr("vbench.records.Store.compact", Store.outcomes)
         assert run(small(seeds=1), results=folder, workers=0, checkpoint=1e-9).counts == {"done": 1}
+
+
+ENDS = {
+    "evaluations": {"batch": 16, "budget": {"evaluations": 900}},
+    "patience": {"steps": 400, "batch": 16, "lr": 0.05, "patience": 2},
+}
+
+
+def _unspent(self: Course, real=Course.notes):
+    return real(self) | {"spent": 0.0}
+
+
+def _without_rows(this, *given, real=runner._points):
+    points = real(this, *given)
+    this.rows.clear()
+    return points
+
+
+@fault(
+    "F1",
+    {
+        "what was spent is forgotten": instead("vbench.course.Course.notes", _unspent),
+        "nothing ends it early": instead("vbench.runner.no_better", lambda *given: False),
+        "measurements are forgotten": instead("vbench.runner._points", _without_rows),
+    },
+    cuts=5,
+)
+def ends_before_their_time(folder: Path, cuts: int = 2) -> None:
+    """A budget of evaluations, or patience: cut anywhere, it ends at the same step, for the same reason, alike."""
+    for name, train in ENDS.items():
+        grid = small(seeds=1, estimators=["nvil"], train=train)
+        run(grid, results=folder / name / "whole", workers=0, keep="weights")
+        (whole,) = Store(folder / name / "whole" / "small").outcomes().values()
+        assert whole.facts["ended_by"] == name
+        end = whole.facts["ended_after"]
+        for place in ((13, end - 1), (end,), (20, 40), (1,), (19, 21, 41))[:cuts]:
+            there = folder / name / str(place)
+            cut(there, grid, *place)
+            assert run(grid, results=there, workers=0, keep="weights").counts == {"done": 1}
+            (outcome,) = Store(there / "small").outcomes().values()
+            assert outcome.facts["resumed_after"] == place[-1]
+            for fact in ("ended_by", "ended_after", "evaluations", "backward_passes"):
+                assert outcome.facts[fact] == whole.facts[fact], fact
+            same_numbers(folder / name / "whole" / "small", there / "small")
+            one, other = (
+                kept.load(kept.file_of(folder / name / where / "small", o))
+                for where, o in (("whole", whole), (str(place), outcome))
+            )
+            assert all(torch.equal(one[key], other[key]) for key in one)
+            assert run(grid, results=there, workers=0, keep="weights").computed == 0

@@ -37,12 +37,6 @@ def page(found: Contents) -> Page:
     return build(found)
 
 
-@pytest.fixture(scope="session")
-def rebuilt(page: Page, evidence: Evidence) -> Page:
-    """The page of the same records, made once more."""
-    return build(contents(evidence))
-
-
 @contextmanager
 def made_already(found: Contents, page: Page) -> Iterator[None]:
     """Within it, what writes or checks a page finds these contents and this page made."""
@@ -55,9 +49,12 @@ def made_already(found: Contents, page: Page) -> Iterator[None]:
 
 
 @pytest.fixture
-def again(rebuilt: Page, found: Contents) -> Iterator[None]:
-    """The small study is neither counted nor drawn anew for every test that checks its page."""
-    with made_already(found, rebuilt):
+def again(page: Page, found: Contents) -> Iterator[None]:
+    """The small study is neither counted nor drawn anew for every test that checks its page.
+
+    That it would be the same page is what :mod:`tests.report.test_page` holds.
+    """
+    with made_already(found, page):
         yield
 
 

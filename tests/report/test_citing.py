@@ -37,12 +37,13 @@ def entries(text: str) -> dict[str, dict[str, str]]:
     return {key: dict(entry.fields) for key, entry in parse_string(text, "bibtex").entries.items()}
 
 
-EVERY = sorted((c.kind, c.name) for c in load_catalogue(strict=False) if c.kind != "executor")
+CATALOGUE = load_catalogue(strict=False)
+EVERY = sorted((c.kind, c.name) for c in CATALOGUE if c.kind != "executor")
 
 
 @pytest.mark.parametrize("component", EVERY, ids=":".join)
 def test_every_registered_component_gives_well_formed_entries(component: tuple[str, str]) -> None:
-    found, warnings = bibliography([component], load_catalogue(strict=False))
+    found, warnings = bibliography([component], CATALOGUE)
     assert warnings == []
     assert len(found) > 1
     for entry in list(parse_string("\n\n".join(found), "bibtex").entries.values())[1:]:
@@ -53,11 +54,10 @@ def test_every_registered_component_gives_well_formed_entries(component: tuple[s
 
 
 def test_all_of_them_together_have_keys_of_their_own() -> None:
-    catalogue = load_catalogue(strict=False)
-    found, _ = bibliography(EVERY, catalogue)
+    found, _ = bibliography(EVERY, CATALOGUE)
     keys = list(parse_string("\n\n".join(found), "bibtex").entries)
     assert keys[0] == "vbench"
-    works = keyed(w for each in EVERY for w in parse_source(catalogue.get(*each).source))
+    works = keyed(w for each in EVERY for w in parse_source(CATALOGUE.get(*each).source))
     assert keys[1:] == sorted(work.key for work in works.values())
 
 

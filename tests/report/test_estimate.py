@@ -53,6 +53,19 @@ def test_more_steps_take_longer_and_what_is_there_is_spared(tmp_path: Path) -> N
     assert estimate(going_on, workers=1).seconds == 20.0
 
 
+def test_a_budget_takes_as_long_as_it_is(tmp_path: Path) -> None:
+    def budget(**amount: float) -> dict[str, Any]:
+        return {"train": {"budget": amount, "batch": 16}}
+
+    finished = [(cells(**budget(evaluations=100))[0], 10.0), (cells(**budget(seconds=5.0))[0], 8.0)]
+    for amount, seconds in (({"evaluations": 300}, 30.0), ({"seconds": 10.0}, 16.0), ({"seconds": 5.0}, 8.0)):
+        plan = plan_of(tmp_path / str(amount), finished, cells(seeds=[7], **budget(**amount)))
+        assert estimate(plan, workers=1)[0] == seconds
+        assert estimate(plan, workers=1).unlike == 0
+    plan = plan_of(tmp_path / "other", finished[:1], cells(seeds=[7], **budget(seconds=3.0)))
+    assert (estimate(plan, workers=1).seconds, estimate(plan, workers=1).unlike) == (10.0, 1)
+
+
 def test_cells_of_another_kind_are_told(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, [(cells()[0], 10.0)], cells(seeds=1, estimators=["nvil", "reparam"]))
     found = estimate(plan, workers=1)

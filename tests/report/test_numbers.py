@@ -82,6 +82,7 @@ def test_a_metric_that_is_not_there_says_why(tmp_path) -> None:
 
 
 @pytest.mark.usefixtures("blank")
+@pytest.mark.usefixtures("blank")
 def test_seeds_of_other_settings_are_never_averaged_together(tmp_path) -> None:
     store = Store(tmp_path / "s")
     for steps in (100, 200):

@@ -175,6 +175,7 @@ def test_nothing_is_loaded_and_no_style_or_handler_stands_in_an_attribute(page) 
     pictures = re.findall(r"base64,([A-Za-z0-9+/=]+)", page.html)
     for picture in pictures:
         svg = base64.b64decode(picture).decode()
+        assert svg.startswith("<?xml")
         assert not re.search(r'(href|src)="(?!#|data:image/png)', svg)
     assert len(pictures) == 2 * len(page.figures)
 
@@ -238,8 +239,8 @@ def test_numbers_are_there_for_scripts_with_their_source(page) -> None:
     )  # fmt: skip
 
 
-def test_the_same_records_give_the_same_page(page, rebuilt) -> None:
-    assert rebuilt.html == page.html
+def test_the_same_records_give_the_same_page(page, evidence) -> None:
+    assert html_of(evidence) == page.html
 
 
 def test_nothing_ran(tmp_path) -> None:

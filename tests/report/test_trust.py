@@ -69,6 +69,7 @@ def test_a_comparison_remarks_on_it(study):
     assert "trusted" not in " ".join(compare(study, "log_likelihood_ais", "iwae[k=5]")["remarks"])
 
 
+@pytest.mark.usefixtures("blank")
 def test_the_page_shows_ladder_bracket_and_doubts_and_recounts(study):
     evidence = read_evidence(study)
     html = build(contents(evidence)).html

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -134,6 +135,71 @@ class BrokenSticks(Encoder):
 
 
 @dataclass(frozen=True)
+class Layers:
+    """Two layers, the second made from the first by a net; ``first`` says where the first stands in z."""
+
+    first: DiagonalNormal
+    net: nn.Module
+    layers: tuple[int, ...]
+    up: bool
+    how: str
+
+    def second(self, given):
+        loc, raw = self.net(given).chunk(2, -1)
+        return DiagonalNormal(loc, raw.exp())
+
+    def draw(self, rng, k):
+        given = self.first.draw(rng, k).z
+        mean = self.first.loc.expand_as(given)
+        made = self.second(mean if self.how == "hierarchy, condition is the mean" else given).sample(rng)
+        z = torch.cat([given, made] if self.up else [made, given], -1)
+        return Draw(z, self.log_prob(z))
+
+    def log_prob(self, z):
+        given, made = z.split(self.layers, -1)[:: 1 if self.up else -1]
+        if self.how == "hierarchy, forgets a layer":
+            return self.first.log_prob(given)
+        if self.how == "hierarchy, layers swapped":
+            given, made = made, given
+        return self.first.log_prob(given) + self.second(given).log_prob(made)
+
+
+class BrokenHierarchy(Encoder):
+    """Two layers, one mistake.
+
+    Source: nobody.
+    """
+
+    offers = frozenset({Trait.PATHWISE, Trait.DENSITY, Trait.NORMALIZED})
+
+    def __init__(self, x: Space, latent: Sequence[int] = (3, 2), how: str = "") -> None:
+        super().__init__()
+        self.z, self.how = Space((sum(latent),), layers=tuple(latent)), how
+        self.net, self.above = nn.Linear(x.size, 2 * latent[0]), nn.Linear(latent[0], 2 * latent[1])
+
+    def forward(self, batch, model):
+        loc, raw = self.net(batch.x.flatten(1)).chunk(2, -1)
+        return Layers(DiagonalNormal(loc, raw.exp()), self.above, self.z.layers, True, self.how)
+
+
+class BrokenLayersPrior(Prior):
+    """Two layers, one mistake.
+
+    Source: nobody.
+    """
+
+    needs = frozenset({Trait.latent("real"), Trait.LAYERS})
+
+    def __init__(self, z: Space, how: str = "") -> None:
+        super().__init__()
+        self.layers, self.how = z.layers, how
+        self.top, self.below = nn.Parameter(torch.zeros(2, 1, z.layers[1])), nn.Linear(z.layers[1], 2 * z.layers[0])
+
+    def forward(self, batch, model):
+        return Layers(DiagonalNormal(self.top[0], self.top[1].exp()), self.below, self.layers, False, self.how)
+
+
+@dataclass(frozen=True)
 class Tilted:
     """(1 + a z) / area on a sphere."""
 
@@ -257,6 +323,8 @@ PLANTED_PARTS = [
     ("encoder", BrokenEncoder, "offers logits", "offers[real-1]"),
     ("encoder", BrokenSticks, "simplex, forgets what is left", "normalised[simplex-3]"),
     ("encoder", BrokenSticks, "simplex, draws too wide", "draws[simplex-2]"),
+    ("encoder", BrokenHierarchy, "hierarchy, forgets a layer", "normalised[real-2]"),
+    ("encoder", BrokenHierarchy, "hierarchy, condition is the mean", "draws[real-2]"),
     ("encoder", BrokenEncoder, "asks the decoder behind the counter's back", "evaluations[real-1]"),
     ("encoder", SilentEncoder, "offers a density without a posterior", "no-posterior[real-1]"),
     ("prior", BrokenPrior, "divides by exp(log variance) alone", "normalised[real-1]"),
@@ -266,6 +334,7 @@ PLANTED_PARTS = [
     ("prior", BrokenPrior, "never learns", "learns[real-2]"),
     ("prior", BrokenSphere, "sphere, volume for area", "normalised[sphere-3]"),
     ("prior", BrokenSphere, "sphere, never turned", "draws[sphere-2]"),
+    ("prior", BrokenLayersPrior, "hierarchy, layers swapped", "draws[real-2]"),
     ("prior", BrokenPrior, "shows the encoder an input of its own", "amortized[real-1]"),
     ("decoder", BrokenDecoder, "mean of logits", "mean[binary, real latent]"),
     ("decoder", BrokenDecoder, "samples flipped", "samples[binary, real latent]"),

@@ -9,7 +9,9 @@ from vbench.builtin.datasets.linear_gaussian import linear_gaussian
 from vbench.builtin.datasets.mnist import mnist
 from vbench.builtin.datasets.npz import npz
 from vbench.builtin.decoders.bernoulli import BernoulliDecoder
+from vbench.builtin.decoders.categorical import CategoricalDecoder
 from vbench.builtin.decoders.conv_bernoulli import ConvBernoulliDecoder
+from vbench.builtin.decoders.discretized_logistic import DiscretizedLogisticDecoder
 from vbench.builtin.decoders.gaussian import GaussianDecoder
 from vbench.builtin.decoders.linear_gaussian import LinearGaussianDecoder
 from vbench.builtin.encoders.bernoulli import BernoulliEncoder
@@ -61,7 +63,9 @@ def vbench_decoders() -> Factories:
     """Built-in decoders."""
     return {
         "bernoulli": BernoulliDecoder,
+        "categorical": CategoricalDecoder,
         "conv-bernoulli": ConvBernoulliDecoder,
+        "discretized-logistic": DiscretizedLogisticDecoder,
         "gaussian": GaussianDecoder,
         "linear-gaussian": LinearGaussianDecoder,
     }

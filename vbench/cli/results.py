@@ -34,8 +34,8 @@ def report(study: Path, out: Path | None, formats: str, check: bool) -> None:
 @click.argument("study", type=click.Path(path_type=Path))
 @click.option("--metric", required=True, help="What is compared: gradient_variance, elbo, log_likelihood, ...")
 @click.option("--baseline", required=True, metavar="ESTIMATOR", help="As rloo[k=4], or rloo where there is one.")
-@click.option("--part", help="all, encoder, decoder or prior.  [default: all]")
-@click.option("--by", type=click.Choice(["part"]), help="A table for every part.")
+@click.option("--part", help="all, encoder, decoder, prior, or a layer of one.  [default: all]")
+@click.option("--by", type=click.Choice(["part", "layer"]), help="A table for every one.")
 @click.option("--split", type=click.Choice(["train", "valid", "test"]), help="[default: the last that has the metric]")
 @click.option("--step", type=click.IntRange(0), help="[default: the last]")
 @click.option(

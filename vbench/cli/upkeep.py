@@ -42,7 +42,8 @@ def verify(study: Path) -> None:
 def clean(study: Path, dry_run: bool) -> None:
     """Remove from STUDY what is no result: leftovers of killed runs, logs of cells that are done, damaged files.
 
-    Of weights that were kept, those go that belong to no attempt that counts.
+    Of weights that were kept, those go that belong to no attempt that counts; targets of gradients that were kept for
+    the next cell go while no run is at work.
     """
     from vbench.report import upkeep
 

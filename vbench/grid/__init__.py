@@ -14,12 +14,14 @@ from vbench.grid.reading import read_grid
 from vbench.grid.settings import (
     AIS,
     EXACT_TARGETS,
+    Budget,
     Gradients,
     InferenceGap,
     Inner,
     LogLikelihood,
     Measure,
     Reference,
+    SampleQuality,
     Train,
 )
 
@@ -27,6 +29,7 @@ __all__ = [
     "AIS",
     "EXACT_TARGETS",
     "SCHEMA_VERSION",
+    "Budget",
     "Cell",
     "Choice",
     "Gradients",
@@ -37,6 +40,7 @@ __all__ = [
     "LogLikelihood",
     "Measure",
     "Reference",
+    "SampleQuality",
     "Train",
     "cell_from_spec",
     "named_components",

@@ -179,6 +179,9 @@ def _read(root: Node, default: str, catalogue: Catalogue, problems: Problems) ->
     if any(train.steps == 0 for train in trains) and (gradients is None or gradients.at != "shared"):
         wanted = "0 steps train nothing, and only measure.gradients with at: shared measures without"
         problems.add(entries["train"].place, "train.steps", wanted)
+    if any(train.patience for train in trains) and measures[0].every is None:
+        wanted = "patience counts measurements along training: give measure.every"
+        problems.add(entries["train"].value.get("patience", entries["train"]).place, "train.patience", wanted)
     seeds = _seeds(entries.get("seeds", nothing), problems)
     name = _name(entries.get("name", nothing), default, problems)
     problems.finish()

@@ -15,17 +15,19 @@ from vbench.grid.positions import Node, Problems
 from vbench.grid.settings import (
     AIS,
     EXACT_TARGETS,
+    Budget,
     Gradients,
     InferenceGap,
     Inner,
     LogLikelihood,
     Measure,
     Reference,
+    SampleQuality,
     Settings,
     Train,
     log_spaced,
 )
-from vbench.grid.values import read_values
+from vbench.grid.values import Values, read_values
 
 __all__ = ["read_measure", "read_measures", "read_trains"]
 
@@ -37,7 +39,7 @@ def _parameters(model: type[Settings]) -> tuple[Parameter, ...]:
     return tuple(
         parameter_of(name, hints[name], info.default, required=False)
         for name, info in model.model_fields.items()
-        if name not in (*_NESTED, *_SHARED, "inner")
+        if name not in (*_NESTED, *_SHARED, *_APART) and (model, name) != (Reference, "patience")
     )
 
 
@@ -46,7 +48,9 @@ _NESTED: Mapping[str, type[Settings]] = {
     "log_likelihood": LogLikelihood,
     "ais": AIS,
     "inference_gap": InferenceGap,
+    "sample_quality": SampleQuality,
 }
+_APART = ("inner", "budget")
 _TARGET_DRAWS = 1000
 _SHARED = ("reference", "checkpoints")  # with `at: shared` alone
 _CHECKPOINTS = parameter_of(
@@ -61,13 +65,49 @@ _CHECKPOINTS = parameter_of(
 
 def read_trains(node: Node, path: str, problems: Problems) -> tuple[list[Train], tuple[str, ...]]:
     """Every crossing under ``train``, and the names that its sweep crosses, in the order of the fields."""
-    values = read_values(node, _parameters(Train), path, problems, keys=("inner", "sweep"))
+    values = read_values(node, _parameters(Train), path, problems, keys=(*_APART, "sweep"))
     swept = tuple(name for name in Train.model_fields if name in values.swept)
+    _check_falls(values, node, path, problems)
     entries: Mapping[str, Node] = node.value if isinstance(node.value, dict) else {}
     inner = None
     if "inner" in entries and entries["inner"].value is not None:
         inner = Inner(**read_values(entries["inner"], _parameters(Inner), f"{path}.inner", problems).given)
-    return [Train(**given, inner=inner) for given in values.crossed()], swept
+    budget = _read_budget(entries, f"{path}.budget", problems)
+    if budget and ("steps" in values.given or "steps" in swept):
+        problems.add(entries["budget"].at, f"{path}.budget", "expected a budget or steps, both are given")
+        return [Train()], swept
+    return [Train(**given, inner=inner, budget=budget) for given in values.crossed()], swept
+
+
+def _read_budget(entries: Mapping[str, Node], path: str, problems: Problems) -> Budget | None:
+    node, before = entries.get("budget"), len(problems)
+    if node is None or node.value is None:
+        return None
+    given = {n: v for n, v in read_values(node, _parameters(Budget), path, problems).given.items() if v is not None}
+    if len(problems) > before or node.broken:
+        return None
+    if len(given) != 1:
+        problems.add(node.place, path, f"expected evaluations or seconds, {'not both' if given else 'one of them'}")
+        return None
+    return Budget(**given)
+
+
+def _check_falls(values: Values, node: Node, path: str, problems: Problems, default: str = "constant") -> None:
+    """What only a schedule of steps reads stands beside none but that."""
+    schedules = values.swept.get("schedule", [values.given.get("schedule", default)])
+    if "step" in schedules:
+        return
+    for name in ("step_size", "gamma"):
+        for entries in _mappings(node):
+            if name in entries:
+                problems.add(entries[name].at, f"{path}.{name}", "only with schedule: step")
+
+
+def _mappings(node: Node) -> list[Mapping[str, Node]]:
+    """The node's own entries and those of its sweep."""
+    own: Mapping[str, Node] = node.value if isinstance(node.value, dict) else {}
+    swept = own["sweep"].value if "sweep" in own else {}
+    return [own, swept if isinstance(swept, dict) else {}]
 
 
 def read_measure(
@@ -90,7 +130,7 @@ def read_measure(
     """
     given = dict(read_values(node, _parameters(Measure), path, problems, keys=tuple(_NESTED)).given)
     entries: Mapping[str, Node] = node.value if isinstance(node.value, dict) else {}
-    common = trains[0].model_dump(exclude=set(swept)) if trains else {}
+    common = trains[0].model_dump(exclude={*swept, "budget", "patience"}) if trains else {}
     for name, model in _NESTED.items():
         if name in entries and (inner := entries[name]).value is not None:
             keys = _SHARED if model is Gradients else ()
@@ -208,7 +248,9 @@ def _reference(node: Node, catalogue: Catalogue, path: str, problems: Problems, 
     where = f"{path}.estimator"
     if isinstance(node.value, str):
         node, where = Node({"estimator": node}, node.place), path
-    given = dict(read_values(node, _parameters(Reference), path, problems).given)
+    values = read_values(node, _parameters(Reference), path, problems)
+    _check_falls(values, node, path, problems, common.get("schedule", "constant"))
+    given = dict(values.given)
     if given.get("estimator") is not None:
         place = node.value["estimator"].place
         found = read_choices(Node(given["estimator"], place), "estimator", catalogue, where, problems)

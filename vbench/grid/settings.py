@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 __all__ = [
     "AIS",
     "EXACT_TARGETS",
+    "Budget",
     "Gradients",
     "InferenceGap",
     "Inner",
     "LogLikelihood",
     "Measure",
     "Reference",
+    "SampleQuality",
     "Settings",
     "Train",
     "log_spaced",
 ]
 
 EXACT_TARGETS = ("evidence", "bound")
-_STEADY = frozenset({"steps", "batch", "optimizer", "lr", "clip", "inner"})  # the same at a step, whatever follows
-_LATER = ("checkpoints", "target", "target_draws", "posterior", "binarization")
+# the same at a step, whatever follows
+_STEADY = frozenset({"steps", "batch", "optimizer", "lr", "clip", "inner", "schedule", "warmup", "step_size", "gamma"})
+_ENDLESS = ("constant", "step")  # schedules that know of no last step
+_DEAR = ("ais", "inference_gap", "sample_quality")
+_LATER = ("checkpoints", "target", "target_draws", "posterior", "layers", "binarization")
+
+
+_UNTOLD: Mapping[str, Any] = {
+    "inner": None,
+    "budget": None,
+    "patience": None,
+    "schedule": "constant",
+    "warmup": 0,
+}
+_FALLS = ("step_size", "gamma")  # said where there are any
 
 
 class Settings(BaseModel):
@@ -47,11 +63,36 @@ class Inner(Settings):
     until: Annotated[float, Gt(0), Le(1), "share of training"] = 1.0
 
 
+class Budget(Settings):
+    """What ends training instead of a number of steps: the step that spends it is the last one.
+
+    Attributes:
+        evaluations: of the decoder, one for each datum and sample, as the column ``evaluations`` counts them.
+        seconds: of training alone. At which step it ends is the machine's affair.
+    """
+
+    evaluations: Annotated[int, Ge(1), "decoder evaluations"] | None = None
+    seconds: Annotated[float, Gt(0), "seconds of training"] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Budget:
+        if (self.evaluations is None) == (self.seconds is None):
+            raise ValueError("expected evaluations or seconds")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if value is not None}
+
+
 class Train(Settings):
     """How a cell is trained.
 
     Attributes:
         steps: 0 trains nothing: gradients are measured at the reference's checkpoints, and nothing else.
+        schedule: ``cosine`` and ``linear`` fall to zero at the last step, ``step`` by ``gamma`` every ``step_size``.
+        budget: in place of ``steps``, which mean nothing then.
+        patience: training ends when the validation ELBO was no better than before so many times in a row.
     """
 
     steps: Annotated[int, Ge(0), "optimiser steps"] = 1000
@@ -59,7 +100,19 @@ class Train(Settings):
     optimizer: Literal["adam", "sgd", "rmsprop", "adamw"] = "adam"
     lr: Annotated[float, Gt(0), "learning rate"] = 1e-3
     clip: Annotated[float, Gt(0), "global gradient norm to clip at"] | None = None
+    schedule: Annotated[Literal["constant", "cosine", "linear", "step"], "of the learning rate"] = "constant"
+    warmup: Annotated[int, Ge(0), "first steps, over which the learning rate rises in a line"] = 0
+    step_size: Annotated[int, Ge(1), "steps between two falls; with schedule step"] = 1000
+    gamma: Annotated[float, Gt(0), Lt(1), "what a fall leaves of the learning rate; with schedule step"] = 0.1
     inner: Inner | None = None
+    budget: Budget | None = None
+    patience: Annotated[int, Ge(1), "measurements without a better validation ELBO"] | None = None
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Train:
+        if self.budget and "steps" in self.model_fields_set:
+            raise ValueError("either steps or a budget")
+        return self
 
     @property
     def looped(self) -> int:
@@ -72,17 +125,28 @@ class Train(Settings):
         # a field that came later may depend on the number of steps: only where it does nothing is that known
         others = Train.model_fields.keys() - _STEADY
         plain = all(getattr(self, name) == Train.model_fields[name].default for name in others)
+        plain = plain and self.schedule in _ENDLESS
         return same and plain and 0 < shorter.steps < self.steps and shorter.looped == min(self.looped, shorter.steps)
 
     @property
     def updates(self) -> int:
-        """Optimiser steps in all, those of inner loops among them."""
+        """Optimiser steps in all, those of inner loops among them, where ``steps`` say it."""
         return self.steps + (self.looped * self.inner.steps if self.inner else 0)
+
+    @property
+    def length(self) -> tuple[str, float]:
+        """What training is counted in, ``updates``, ``evaluations`` or ``seconds``, and how many of it there are."""
+        if self.budget is None:
+            return "updates", self.updates
+        return next((name, value) for name, value in self.budget if value is not None)
 
     @model_serializer(mode="wrap")
     def _told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # what came later stands in a spec only where it is used: keys of older results stay
-        return {name: value for name, value in dump(self).items() if name != "inner" or value}
+        told = {name: value for name, value in dump(self).items() if value != _UNTOLD.get(name, _UNTOLD)}
+        dropped = [*_FALLS, "steps"] if self.budget else _FALLS
+        falls = {"step_size": self.step_size, "gamma": self.gamma} if self.schedule == "step" else {}
+        return {name: value for name, value in told.items() if name not in dropped} | falls
 
 
 class Reference(Train):
@@ -111,6 +175,7 @@ class Gradients(Settings):
             estimator, written out in full; None for no such measure.
         target_draws: of that estimator, where no exact answer is known.
         posterior: whether to measure by what the encoder returns too, part ``posterior``.
+        layers: whether to measure each layer too, part ``encoder.net.0``.
         binarization: whether to tell the part of drawing bits in the data variance; it takes as many draws again.
     """
 
@@ -124,6 +189,7 @@ class Gradients(Settings):
     target: Annotated[str, "evidence, bound, or an estimator"] | None = None
     target_draws: Annotated[int, Ge(2), "gradient draws of the target per batch"] | None = None
     posterior: Annotated[bool, "measure by loc and log scale, or logits, too"] = False
+    layers: Annotated[bool, "measure each layer of a part too"] = False
     binarization: Annotated[bool, "tell drawing bits apart from drawing data"] = False
 
     @model_serializer(mode="wrap")
@@ -173,6 +239,14 @@ class InferenceGap(Settings):
     data: Annotated[int, Ge(1), "validation and test data that are used at most"] | None = 200
 
 
+class SampleQuality(Settings):
+    """How samples of the model are held against held-out data, and shown."""
+
+    samples: Annotated[int, Ge(2), "samples, and test data, at most"] = 1000
+    neighbors: Annotated[int, Ge(1), "that tell how far a manifold reaches"] = 3
+    permutations: Annotated[int, Ge(1), "relabellings of the two-sample test"] = 200
+
+
 class Measure(Settings):
     """What is measured, and when.
 
@@ -188,10 +262,11 @@ class Measure(Settings):
     log_likelihood: LogLikelihood | None = None
     ais: AIS | None = None
     inference_gap: InferenceGap | None = None
+    sample_quality: SampleQuality | None = None
 
     @model_serializer(mode="wrap")
     def _told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in dump(self).items() if name not in ("ais", "inference_gap") or value}
+        return {name: value for name, value in dump(self).items() if name not in _DEAR or value}
 
     def steps(self, last: int) -> tuple[int, ...]:
         """The steps after which something is measured, the last one among them.

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["PILOT", "DatumSpread", "DatumSums", "Spread", "VectorMoments", "WeightSums"]
+__all__ = ["PILOT", "DatumSpread", "DatumSums", "Spread", "VectorMoments", "WeightSums", "grouped", "spans"]
 
 PILOT: Final = 16
+
+
+def grouped(pieces: Iterable[str]) -> dict[str, list[str]]:
+    """Everything that moments are told of -> the pieces that it is made of: ``all``, each part, each layer of a part.
+
+    >>> grouped(["encoder.net", "encoder.out", "prior"])["encoder"]
+    ['encoder.net', 'encoder.out']
+    """
+    found: dict[str, list[str]] = {}
+    for piece in pieces:
+        for name in dict.fromkeys(("all", piece.split(".")[0], piece)):
+            found.setdefault(name, []).append(piece)
+    return found
+
+
+def spans(pieces: Mapping[str, slice]) -> dict[str, slice]:
+    """Their ranges of coordinates, from those of the pieces, of which those of one part lie together."""
+    return {name: slice(pieces[of[0]].start, pieces[of[-1]].stop) for name, of in grouped(pieces).items()}
 
 
 class Spread(NamedTuple):
@@ -29,7 +47,7 @@ class Spread(NamedTuple):
 
 
 class VectorMoments:
-    r"""Mean and covariance trace of vectors ``[P]``, for named ranges of coordinates and for ``all``.
+    r"""Mean and covariance trace of vectors ``[P]``, for named ranges of coordinates and what they are grouped to.
 
     Rows are shifted by the mean c of the first 16: a small spread around a large mean loses no digits.
 
@@ -42,7 +60,7 @@ class VectorMoments:
     :math:`t_i` is kept for each draw.
 
     Args:
-        parts: name -> range of coordinates; disjoint, and together all of them.
+        pieces: name of a part or layer -> range of coordinates; disjoint, and together all of them.
         pilot: how many rows make c, at least 2.
         blocks: means of rows i, i + blocks, ... that are kept besides; 0 for none.
 
@@ -50,15 +68,15 @@ class VectorMoments:
     doi:10.1080/00031305.1983.10483115.
     """
 
-    def __init__(self, parts: Mapping[str, slice], pilot: int = PILOT, blocks: int = 0) -> None:
-        self.parts = dict(parts)
+    def __init__(self, pieces: Mapping[str, slice], pilot: int = PILOT, blocks: int = 0) -> None:
+        self.pieces = dict(pieces)
         self.count = 0
         self._block_sums: list[Tensor | None] = [None] * blocks
         self._pilot = pilot
         self._waiting: list[Tensor] = []
         self._shift: Tensor | None = None
         self._sum = self._row = torch.zeros((), dtype=torch.float64)
-        self._squares: list[Tensor] = []  # t_i, each [parts]
+        self._squares: list[Tensor] = []  # t_i, each [pieces]
 
     def add(self, rows: Tensor) -> None:
         """Take rows ``[n, P]``; how they are grouped does not matter, to the last bit."""
@@ -91,7 +109,7 @@ class VectorMoments:
             place = len(self._squares) % len(self._block_sums)
             before = self._block_sums[place]
             self._block_sums[place] = shifted.clone() if before is None else before.add_(shifted)
-        self._squares.append(torch.stack([shifted[part].dot(shifted[part]) for part in self.parts.values()]))
+        self._squares.append(torch.stack([shifted[piece].dot(shifted[piece]) for piece in self.pieces.values()]))
 
     @property
     def mean(self) -> Tensor:
@@ -107,7 +125,7 @@ class VectorMoments:
         return torch.stack([shift + total / len(range(i, self.count, n)) for i, total in enumerate(sums)])
 
     def spread(self) -> dict[str, Spread]:
-        """Moments of ``all`` and of each part, in the squared unit of the rows.
+        """Moments of ``all``, of each part and of each layer, in the squared unit of the rows.
 
         Raises:
             ValueError: fewer than two rows came.
@@ -115,14 +133,15 @@ class VectorMoments:
         n = self.count
         if n < 2:
             raise ValueError(f"a variance needs at least two rows, not {n}")
-        mean, whole = self.mean, {"all": slice(0, len(self._sum))}
-        squares = torch.stack(self._squares)  # [n, parts]
-        squares = torch.cat([squares.sum(1, keepdim=True), squares], 1)
+        mean, places = self.mean, {name: place for place, name in enumerate(self.pieces)}
+        each = torch.stack(self._squares)  # [n, pieces]
+        columns = [each[:, [places[piece] for piece in of]].sum(1) for of in grouped(self.pieces).values()]
+        squares = torch.stack(columns, 1)
         fair = squares.clone()
         fair[: self._pilot] *= self._pilot / (self._pilot - 1)
         errors = fair.std(0) / n**0.5
         spread = {}
-        for column, (name, part) in enumerate((whole | self.parts).items()):
+        for column, (name, part) in enumerate(spans(self.pieces).items()):
             offset = self._sum[part]
             variance = (squares[:, column].sum() - offset.dot(offset) / n).clamp(min=0) / (n - 1)
             square = mean[part].dot(mean[part]) - variance / n
@@ -168,10 +187,10 @@ class DatumSums:
         self._sums: dict[str, Tensor] = {}  # [4, size]: variance and its square less the first, squared mean, second
 
     def add(self, own: Mapping[str, Tensor], cross: Mapping[str, Tensor]) -> None:
-        """Take a group of draws: part -> ``[size, 2 h]``, ``[size]``, float64; ``all`` is the sum of all parts."""
+        """Take a group of draws: part or layer -> ``[size, 2 h]``, ``[size]``, float64; they add up."""
         self._groups += 1
-        for part, each in {"all": torch.stack([*own.values()]).sum(0), **own}.items():
-            both = torch.stack([*cross.values()]).sum(0) if part == "all" else cross[part]
+        for part, pieces in grouped(own).items():
+            each, both = (torch.stack([found[piece] for piece in pieces]).sum(0) for found in (own, cross))
             second, square = each.mean(1), both * (4 / each.shape[1] ** 2)
             variance = second - square
             away = variance - self._first.setdefault(part, variance)
@@ -179,7 +198,7 @@ class DatumSums:
             self._sums[part] = self._sums[part] + found if part in self._sums else found
 
     def spread(self) -> dict[str, DatumSpread]:
-        """Moments of ``all`` and of each part."""
+        """Moments of ``all``, of each part and of each layer."""
         n, found = self._groups, {}
         for part, sums in self._sums.items():
             away, squares, square, second = sums / n

@@ -9,19 +9,20 @@ import copy
 import statistics
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
+from vbench.measure.accumulate import spans
 from vbench.measure.replay import RecordingRng
 from vbench.model import rebuilt
 from vbench.rng import Rng, derive
 from vbench.types import Batch, Estimator
 
-__all__ = ["METHODS", "GradientDraws", "agree", "part_ranges", "trainable"]
+__all__ = ["METHODS", "GradientDraws", "agree", "owners", "ranges", "trainable"]
 
 METHODS: Final = ("auto", "moments", "vmap", "loop")
 _PARTS: Final = ("encoder", "decoder", "prior")
@@ -54,8 +55,10 @@ class GradientDraws:
         batch: held fixed.
         keys: one for each draw.
         parameters: trainable parameters of the model: encoder's, decoder's, prior's and any others.
-        parts: each part that has any -> its range in a flat gradient. A parameter that two parts share counts
-            once, in the first.
+        owners: each of them -> the part, or the layer, that it counts with. One that two of them share counts once,
+            in the first.
+        pieces: each of these parts or layers -> its range in a flat gradient.
+        parts: the same of all that moments are told of: ``all``, parts and their layers.
         evaluations: decoder evaluations per datum and draw that the estimator declares; they bound what a lane holds.
         drawn: random numbers of draw 0, in the order of their drawing; known once rehearsed.
         method: ``vmap`` or ``loop``, known once rows were drawn.
@@ -67,6 +70,7 @@ class GradientDraws:
         draws: how many.
         key: of all draws.
         chunk: lanes of a vmap; None: by a fixed memory budget, from the sizes of parameters and data alone.
+        layers: tell the layers of a part apart.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class GradientDraws:
         draws: int,
         key: int,
         chunk: int | None = None,
+        layers: bool = False,
     ) -> None:
         self.system = _System(model, estimator)
         self.batch = batch
@@ -86,7 +91,9 @@ class GradientDraws:
         self._times: list[float] = []
         self.method = "loop"
         self.parameters = trainable(self.system.model)
-        self.parts = part_ranges(self.parameters)
+        self.owners = owners(self.parameters, layers)
+        self.pieces = ranges(self.parameters, self.owners)
+        self.parts = spans(self.pieces)
         self.evaluations = int(getattr(estimator, "evaluations", estimator.k))
         size = sum(p.numel() for p in self.parameters.values())
         self._work = size * batch.x.shape[0] * self.evaluations
@@ -185,16 +192,31 @@ def trainable(model: nn.Module) -> dict[str, Tensor]:
     return dict(sorted(named, key=lambda item: order.get(item[0].split(".")[0], len(order))))
 
 
-def part_ranges(parameters: Mapping[str, Tensor]) -> dict[str, slice]:
-    """Each part -> its range when the parameters are laid out flat, one after the other."""
-    parts: dict[str, slice] = {}
+def owners(parameters: Iterable[str], layers: bool = False) -> dict[str, str]:
+    """Each parameter -> its part, or the layer that it belongs to: the module that holds it.
+
+    What a part holds itself is a layer by its own name.
+
+    >>> owners(["encoder.net.0.weight", "prior.logits"], layers=True)
+    {'encoder.net.0.weight': 'encoder.net.0', 'prior.logits': 'prior.logits'}
+    """
+    return {name: _layer(name) if layers else name.split(".")[0] for name in parameters}
+
+
+def _layer(name: str) -> str:
+    module = name.rpartition(".")[0]
+    return module if "." in module else name
+
+
+def ranges(parameters: Mapping[str, Tensor], of: Mapping[str, str]) -> dict[str, slice]:
+    """Each owner -> its range when the parameters, those of one owner together, are laid out flat."""
+    found: dict[str, slice] = {}
     place = 0
     for name, parameter in parameters.items():
-        part = name.split(".")[0]
-        start = parts[part].start if part in parts else place
+        start = found[of[name]].start if of[name] in found else place
         place += parameter.numel()
-        parts[part] = slice(start, place)
-    return parts
+        found[of[name]] = slice(start, place)
+    return found
 
 
 def agree(values: Tensor, others: Tensor, floor: float = 0.0) -> bool:

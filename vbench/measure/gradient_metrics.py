@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from vbench.measure.accumulate import VectorMoments
 from vbench.measure.bias import TargetSums, squared_distance
-from vbench.measure.draws import part_ranges
+from vbench.measure.draws import owners, ranges
 from vbench.measure.free import free_model
 from vbench.measure.gradients import GradientMoments, gradient_moments, relative, root_ratio
 from vbench.measure.measurement import Measurement
@@ -32,8 +33,9 @@ def gradient_measurements(
     target: Callable[[int, Batch], Truth] | None = None,
     again: Iterable[Batch] = (),
     posterior: bool = False,
+    layers: bool = False,
 ) -> list[Measurement]:
-    r"""Gradient metrics over fixed batches, for each part of the model.
+    r"""Gradient metrics over fixed batches, for each part of the model and, if asked, for each layer of it.
 
     For the mean gradient g of a batch of B data:
 
@@ -75,6 +77,7 @@ def gradient_measurements(
         posterior: also measure part ``posterior``, the gradient by what the encoder returns (logits; loc, log scale) of
             each datum: its noise and signal, without cost and without data variance. B times its variance is the mean
             over data of a single datum's.
+        layers: also measure each layer, part ``encoder.net.0``.
         again: the same data as in each batch with bits drawn anew; as many draws are taken there.
 
     Raises:
@@ -88,19 +91,20 @@ def gradient_measurements(
     found, across, against = [], None, TargetSums()
     rebinarized, bits = iter(again), []
     free: list[GradientMoments] = []
+    measured = partial(gradient_moments, model, estimator, draws=draws, layers=layers)
     for number, batch in enumerate(batches):
         other = next(rebinarized, None)
         truth, own = target(number, batch) if target else None, derive("batch", key, number)
         blocks = BLOCKS if truth or other else 0
-        moments = gradient_moments(model, estimator, batch, draws=draws, key=own, method=method, blocks=blocks)
+        moments = measured(batch, key=own, method=method, blocks=blocks)
         if truth:
             against.add(moments.blocks, truth, moments.parts)
         if other:
             own = derive("bits", key, number)
-            bits.append(_bits(moments, gradient_moments(model, estimator, other, draws=draws, key=own, blocks=BLOCKS)))
+            bits.append(_bits(moments, measured(other, key=own, blocks=BLOCKS)))
         moments = replace(moments, blocks=torch.empty(0, 0))
         flat = torch.cat([piece.flatten() for piece in moments.mean.values()])
-        across = across or VectorMoments(part_ranges(moments.mean))
+        across = across or VectorMoments(ranges(moments.mean, owners(moments.mean, layers)))
         across.add(flat[None])
         if posterior:
             one, same = free_model(model, batch)
@@ -173,8 +177,7 @@ def _mean(values: Sequence[float]) -> tuple[float, float | None]:
 
 def _bits(one: GradientMoments, other: GradientMoments) -> dict[str, float]:
     """Variance between two draws of the bits, by part: half the squared distance of their expected gradients."""
-    parts = {"all": slice(None), **one.parts}
-    return {part: squared_distance(one.blocks[:, s], other.blocks[:, s]) / 2 for part, s in parts.items()}
+    return {part: squared_distance(one.blocks[:, s], other.blocks[:, s]) / 2 for part, s in one.parts.items()}
 
 
 def _over_batches(metric: str, noise: Measurement, values: Sequence[float]) -> Measurement:

@@ -26,7 +26,8 @@ class GradientMoments:
     r"""What n draws tell of a minibatch gradient g, the parameters and the batch held fixed.
 
     Mappings are by part: ``all`` (the model's trainable parameters, never the estimator's own), ``encoder``,
-    ``decoder``, ``prior``; a part without trainable parameters is left out.
+    ``decoder``, ``prior``, and where they were asked for their layers (``encoder.net.0``); a part without trainable
+    parameters is left out.
 
     Attributes:
         variance: trace of the covariance of g, unbiased, nats^2. The estimator's noise only.
@@ -44,7 +45,7 @@ class GradientMoments:
         seconds_per_gradient: median wall time of one plain forward and backward pass, whatever the method.
         method: the method used, ``moments``, ``vmap`` or ``loop``.
         blocks: independent means of the flat gradient ``[J, P]``, float64; empty unless asked for.
-        parts: each part's range in a flat gradient.
+        parts: the range of each in a flat gradient.
     """
 
     variance: Mapping[str, float]
@@ -82,6 +83,7 @@ def gradient_moments(
     method: str = "auto",
     chunk: int | None = None,
     blocks: int = 0,
+    layers: bool = False,
 ) -> GradientMoments:
     r"""Variance and mean of the minibatch-mean gradient over fresh noise.
 
@@ -107,6 +109,7 @@ def gradient_moments(
             then differs.
         chunk: draws at a time under vmap; None: by a fixed memory budget. It changes last bits only.
         blocks: how many independent means to keep besides, each of every so-manieth draw; fewer where draws are few.
+        layers: tell of each layer too: the module that holds a weight. What a part holds itself has its own name.
 
     Raises:
         ValueError: unknown method, fewer than 2 draws, a model without trainable parameters, or one that
@@ -122,18 +125,17 @@ def gradient_moments(
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk is at least 1, not {chunk}")
     start = time.perf_counter()
-    source = GradientDraws(model, estimator, batch, draws, key, chunk)
+    source = GradientDraws(model, estimator, batch, draws, key, chunk, layers)
     found, used = _by_datum(source, method, key, blocks), "moments"
     if found is None:
         found, used = _by_draw(source, method, blocks), source.method
-    sizes = {"all": slice(0, sum(p.numel() for p in source.parameters.values())), **source.parts}
     return GradientMoments(
         variance={part: s.variance for part, s in found.spread.items()},
         std_error={part: s.std_error for part, s in found.spread.items()},
         mean_square={part: s.mean_square for part, s in found.spread.items()},
         variance_data=found.data,
         mean=found.mean,
-        size={part: where.stop - where.start for part, where in sizes.items()},
+        size={part: where.stop - where.start for part, where in source.parts.items()},
         draws=found.draws,
         evaluations=decoder_evaluations(model, estimator, batch, key),
         seconds=time.perf_counter() - start,
@@ -158,7 +160,7 @@ def _by_datum(source: GradientDraws, method: str, key: int, blocks: int) -> Datu
 
 def _by_draw(source: GradientDraws, method: str, blocks: int) -> DatumMoments:
     """From draws of the whole gradient, which tell nothing of single data."""
-    sums = VectorMoments(source.parts, blocks=blocks)
+    sums = VectorMoments(source.pieces, blocks=blocks)
     for rows in source.rows(method):
         sums.add(rows)
     pieces = torch.split(sums.mean, [p.numel() for p in source.parameters.values()])

@@ -26,8 +26,8 @@ class LaneGradients(NamedTuple):
     """What one pass tells of the gradients of C data with S draws each.
 
     Attributes:
-        own: part -> squared norm of each, ``[C, S]`` float64.
-        cross: part -> inner product of the sums over the first and the second half of the draws, ``[C]`` float64.
+        own: part or layer -> squared norm of each, ``[C, S]`` float64.
+        cross: part or layer -> inner product of the sums over either half of the draws, ``[C]`` float64.
         totals: parameter -> gradient summed over lanes; none for those that were not used.
         rows: how often the busiest layer was used in a lane.
         held: scalars of layers' inputs and output gradients in a lane.
@@ -47,23 +47,23 @@ class Lanes:
 
     Args:
         system: has a ``model``; called with a batch and an :class:`~vbench.rng.Rng` it gives a mean surrogate.
-        parameters: names of the model's trainable parameters, those of one part together.
+        owners: each of the model's trainable parameters -> the part, or the layer, that it counts with.
 
     Attributes:
         loose: how many scalars each lane has a copy of.
     """
 
-    def __init__(self, system: nn.Module, parameters: Sequence[str]) -> None:
+    def __init__(self, system: nn.Module, owners: Mapping[str, str]) -> None:
         self._tape = Tape()
         self._system: Any = copy.deepcopy(system).requires_grad_(False)
         model: Any = self._system.model
         self._model: nn.Module = model
-        self._names = list(parameters)
-        for name in self._names:
+        self._owners = owners
+        for name in owners:
             self._model.get_parameter(name).requires_grad_()
         self._layers = tap(self._model, self._tape)
         held = {f"{path}.{kind}" for path in self._layers for kind in ("weight", "bias")}
-        self._loose = {name: self._model.get_parameter(name).detach() for name in self._names if name not in held}
+        self._loose = {name: self._model.get_parameter(name).detach() for name in owners if name not in held}
         self.loose = sum(p.numel() for p in self._loose.values())
 
     def __call__(self, batch: Batch, draws: int, rng: Callable[[Tensor], Rng]) -> LaneGradients:
@@ -100,22 +100,22 @@ class Lanes:
         return self._collected(dict(zip(leaves, found, strict=False)), len(batch.x), draws)
 
     def _collected(self, leaves: Mapping[str, Tensor | None], data: int, draws: int) -> LaneGradients:
-        parts = dict.fromkeys(name.split(".")[0] for name in self._names)
-        device = self._model.get_parameter(self._names[0]).device
+        parts = dict.fromkeys(self._owners.values())
+        device = self._model.get_parameter(next(iter(self._owners))).device
         own = {part: torch.zeros(data, draws, dtype=torch.float64, device=device) for part in parts}
         cross = {part: torch.zeros(data, dtype=torch.float64, device=device) for part in parts}
         totals: dict[str, Tensor] = {}
         rows, held, half = 1, 0, draws // 2
         for name, leaf in leaves.items():
             if leaf is not None:
-                part, flat = name.split(".")[0], leaf.reshape(data, draws, -1).double()
+                part, flat = self._owners[name], leaf.reshape(data, draws, -1).double()
                 own[part] += flat.square().sum(2)
                 cross[part] += (flat[:, :half].sum(1) * flat[:, half:].sum(1)).sum(1)
                 totals[name] = leaf.sum(0)
         for path, layer in self._layers.items():
             seen = self._tape.read(path)
             if seen is not None:
-                part, (a, d), biased = path.split(".")[0], seen, f"{path}.bias" in self._names
+                part, (a, d), biased = self._owners[f"{path}.weight"], seen, f"{path}.bias" in self._owners
                 found = layer.squares(a, d, biased)
                 own[part] += found.own
                 cross[part] += found.cross

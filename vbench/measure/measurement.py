@@ -21,7 +21,7 @@ class Measurement(NamedTuple):
 
     Attributes:
         metric: a stable name (``elbo``, ``gradient_variance``, ...).
-        part: ``all``, ``encoder``, ``decoder``, ``prior`` or ``posterior``.
+        part: ``all``, ``encoder``, ``decoder``, ``prior``, one of their layers (``encoder.net.0``) or ``posterior``.
         value: NaN means "not resolved": the data do not tell it from zero.
         std_error: one standard error of ``value``; None where none is known.
         n: draws or data behind the value.

@@ -84,19 +84,19 @@ def datum_moments(source: GradientDraws, key: int, blocks: int = 0) -> DatumMome
         for _ in range(min(max(2, blocks), groups))
     ]
     for group in range(groups):
-        own: dict[str, list[Tensor]] = {part: [] for part in source.parts}
-        cross: dict[str, list[Tensor]] = {part: [] for part in source.parts}
+        own: dict[str, list[Tensor]] = {piece: [] for piece in source.pieces}
+        cross: dict[str, list[Tensor]] = {piece: [] for piece in source.pieces}
         for start, some in _cut(source.batch, max(1, _BUDGET // (lane * 2 * half))):
             keys = [derive("datum", key, group, start + b) for b in range(len(some.x))]
             found = lanes(some, 2 * half, partial(DatumRng, keys=keys, half=half, device=some.x.device))
-            for part in source.parts:
-                own[part].append(found.own[part])
-                cross[part].append(found.cross[part])
+            for piece in source.pieces:
+                own[piece].append(found.own[piece])
+                cross[piece].append(found.cross[piece])
             for name, value in found.totals.items():
                 totals[group % len(totals)][name] += (
                     value.double()
                 )  # an addition of mixed types is several times as slow
-        sums.add({part: torch.cat(v) for part, v in own.items()}, {part: torch.cat(v) for part, v in cross.items()})
+        sums.add({piece: torch.cat(v) for piece, v in own.items()}, {piece: torch.cat(v) for piece, v in cross.items()})
     result = _result(source, sums, totals, half, groups)
     return result if blocks else result._replace(blocks=None)
 
@@ -128,7 +128,7 @@ def _result(
             variance = error = 0.0
         elif found.variance < resolution * found.second:
             raise UnservedError(f"the noise of {part} is hardly above the rounding of its gradients")
-        where = source.parts.get(part, slice(None))
+        where = source.parts[part]
         # independent of each other: unbiased
         square = statistics.fmean(float(one[where].dot(other[where])) for one, other in combinations(means, 2))
         spread[part] = Spread(variance, error, square)
@@ -159,7 +159,7 @@ def _guarded(source: GradientDraws) -> tuple[Lanes, LaneGradients]:
     first, _, again = source.rehearsal()
     if not agree(again, first):
         raise UnservedError("the same key gives another draw the second time")
-    lanes = Lanes(system, list(source.parameters))
+    lanes = Lanes(system, source.owners)
     if lanes.loose > _LOOSE:
         raise UnservedError(f"{lanes.loose} parameters lie outside of plain linear and convolutional layers")
     try:

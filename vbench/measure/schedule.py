@@ -11,7 +11,7 @@ from torch import Tensor
 from vbench.assemble import Built, build_choices, build_estimator
 from vbench.batches import Order, TrainingBatches, fixed_batches
 from vbench.grid import AIS, Cell, Gradients, LogLikelihood, Measure, parse_choice
-from vbench.listing import load_catalogue
+from vbench.listing import known_catalogue
 from vbench.measure.bracket import Annealing, annealed, annealed_likelihood, bracketed_likelihood, simulated
 from vbench.measure.diagnostics import DIAGNOSTICS, diagnose
 from vbench.measure.exact import exact_likelihood
@@ -22,8 +22,10 @@ from vbench.measure.gradients import adapt
 from vbench.measure.likelihood import bound_likelihood, log_likelihood
 from vbench.measure.measurement import MEASURES, Measurement, mean_over_data, per_step
 from vbench.measure.refit import refitted
+from vbench.measure.samples import pictures, sample_quality
 from vbench.measure.truth import Truth, UnknownTargetError, bound_truth, evidence_truth, mean_truth
 from vbench.model import Model, frozen
+from vbench.once import Once
 from vbench.records import Row
 from vbench.rng import derive
 from vbench.types import Batch, Estimator, Incompatible, Refittable, Trait
@@ -47,6 +49,8 @@ def missing(built: Built, settings: Measure) -> dict[str, str]:
         _ruler(built, settings.log_likelihood)
     except Incompatible as error:
         without["log_likelihood"] = str(error)
+    if settings.sample_quality and (why := _ungenerated(built)):
+        without["sample_quality"] = why
     return without | _unannealed(built, settings.ais)
 
 
@@ -74,6 +78,21 @@ def _unannealed(built: Built, settings: AIS | None) -> dict[str, str]:
     except Exception as error:
         return {_BRACKET: f"needs data that the model makes, and it makes none: {_line(error)}"}
     return {}
+
+
+def _ungenerated(built: Built) -> str:
+    """Why there are no samples to measure; empty where there are."""
+    if not len(built.data.test):
+        return "needs test data"
+    if getattr(built.data, "masks", None):
+        return "needs data without masks"
+    model = frozen(built.model).eval()
+    device = next(itertools.chain(model.parameters(), model.buffers()), torch.zeros(())).device
+    try:
+        next(simulated(model, 1, 1, key=0, device=device))
+    except Exception as error:  # of parts that were not made for it, whatever it is
+        return f"needs data that the model makes, and it makes none: {_line(error)}"
+    return ""
 
 
 def _line(error: Exception) -> str:
@@ -115,7 +134,7 @@ def evaluate(
         step: of the parameters.
         last: whether it is the last step.
         device: where.
-        kept: takes what is worth keeping of each datum: ``test log_likelihood`` ``[n]``.
+        kept: takes values of each datum, ``test log_likelihood`` ``[n]``, and pictures, ``[H, W]`` bytes.
     """
     without = missing(built, cell.measure)
     measures = {name for name in DIAGNOSTICS if name not in without and (last or name not in _LAST_ONLY)}
@@ -151,6 +170,15 @@ def evaluate(
         if kept is not None:
             kept.update({f"{split} {m.metric}": m.values for m in found if m.values is not None})
         rows += [measurement.row(step, split) for measurement in found]
+    if last and settings.sample_quality and "sample_quality" not in without:
+        key = derive("evaluation", "samples")
+        asked = settings.sample_quality.model_dump()
+        rows += [
+            m.row(step, split) for split, m in sample_quality(built.model, built.data, **asked, key=key, device=device)
+        ]
+        if kept is not None:
+            posterior = Trait.POSTERIOR in built.offers and not _refits(built.model)
+            kept.update(pictures(built.model, built.data, posterior=posterior, key=key, device=device))
     if last and settings.ais and settings.ais.simulated and not {"ais", _BRACKET} & without.keys():
         rows += [m.row(step, "simulated") for m in _bracketed(built.model, settings, without, device)]
     return rows
@@ -196,7 +224,14 @@ def _refits(model: Model) -> bool:
 
 
 def measure_gradients(
-    built: Built, cell: Cell, step: int, device: torch.device, missed: set[str], *, warm_up: bool = False
+    built: Built,
+    cell: Cell,
+    step: int,
+    device: torch.device,
+    missed: set[str],
+    *,
+    warm_up: bool = False,
+    once: Once | None = None,
 ) -> list[Row]:
     """Moments of the gradient on fixed batches of training data; every estimator sees the same batches.
 
@@ -207,6 +242,7 @@ def measure_gradients(
         device: where.
         missed: takes the reason where there is no target to hold the gradients against.
         warm_up: first let what the estimator adapts settle, on other batches.
+        once: computes a target that other cells need too.
     """
     settings: Gradients = cell.measure.gradients  # type: ignore[assignment]
     size = settings.batch or cell.train.batch
@@ -227,6 +263,7 @@ def measure_gradients(
             target=target,
             again=again if bits else (),
             posterior=posterior,
+            layers=settings.layers,
         )
 
     bits = settings.binarization and built.data.binarization == "dynamic"
@@ -241,14 +278,16 @@ def measure_gradients(
             posterior = False
             missed.add(f"gradients by the posterior's parameters: {reason}")
     try:
-        measured = found(_target(built, cell, key, device))
+        measured = found(_target(built, cell, key, device, once))
     except (UnknownTargetError, Incompatible) as reason:
         missed.add(f"gradient target {settings.target}: {reason}")
         measured = found(None)
     return [measurement.row(step, "train") for measurement in measured]
 
 
-def _target(built: Built, cell: Cell, key: int, device: torch.device) -> Callable[[int, Batch], Truth] | None:
+def _target(
+    built: Built, cell: Cell, key: int, device: torch.device, once: Once | None
+) -> Callable[[int, Batch], Truth] | None:
     """What the gradients of each batch are held against; all estimators of a dataset, model and seed share it."""
     settings: Gradients = cell.measure.gradients  # type: ignore[assignment]
     text, model = settings.target, built.model
@@ -258,7 +297,23 @@ def _target(built: Built, cell: Cell, key: int, device: torch.device) -> Callabl
         return lambda number, batch: evidence_truth(model, batch)
     if text == "bound":
         return lambda number, batch: bound_truth(model, batch, built.estimator)
-    choice = parse_choice(text, "estimator", load_catalogue(strict=False), "measure.gradients.target")
+    choice = parse_choice(text, "estimator", known_catalogue(), "measure.gradients.target")
     other = build_choices({**cell.choices(), "estimator": choice}, cell.seed).estimator.to(device)
     draws: int = settings.target_draws  # type: ignore[assignment]
-    return lambda number, batch: mean_truth(model, batch, other, draws, derive("target", key, number))
+
+    def truth(number: int, batch: Batch) -> Truth:
+        own = derive("target", key, number)
+        if once is None:
+            return mean_truth(model, batch, other, draws, own)
+
+        def make() -> dict[str, Tensor]:
+            blocks, exact = mean_truth(model, batch, other, draws, own)
+            return {"blocks": blocks, "exact": torch.tensor(exact)}
+
+        asked = {"target": text, "draws": draws, "key": own, "data": len(batch.x)}
+        columns = {"x": batch.x, "index": batch.index, "mask": batch.mask, "key": batch.key}
+        given = {f"batch.{name}": column for name, column in columns.items() if column is not None}
+        found = once(asked, {**model.state_dict(), **given}, make)
+        return Truth(found["blocks"].to(batch.x.device), bool(found["exact"]))
+
+    return truth

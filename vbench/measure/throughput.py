@@ -63,6 +63,16 @@ class Stopwatch:
         return sum(seconds for seconds, _ in self.blocks)
 
     @property
+    def elapsed(self) -> float:
+        """Training seconds up to now; on a CUDA device those since the last block are of what was asked of it."""
+        return self.seconds + (time.perf_counter() - self._since if self._since is not None else 0.0)
+
+    @property
+    def all_blocks(self) -> list[tuple[float, int]]:
+        """The blocks so far, one that has not ended yet among them."""
+        return [*self.blocks, *([(self.elapsed - self.seconds, self._steps)] if self._since and self._steps else [])]
+
+    @property
     def steps(self) -> int:
         """Training steps in finished blocks."""
         return sum(steps for _, steps in self.blocks)

@@ -19,7 +19,7 @@ __all__ = ["bound_value", "exact_gradient", "log_evidence", "posterior", "states
 
 
 def states(space: Space, limit: int = LIMIT) -> Tensor:
-    """Every latent state, ``[S, *Z]`` in float64; S is 2^D for D binary variables, C^D for D of C classes.
+    """Every state, ``[S, *Z]`` in float64; S is 2^D for D binary variables, C^D for D of C classes or levels.
 
     >>> states(Space((2,), "binary")).tolist()
     [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
@@ -27,10 +27,10 @@ def states(space: Space, limit: int = LIMIT) -> Tensor:
     Raises:
         ValueError: where the latent is not discrete, or has more than ``limit`` states.
     """
-    if space.support not in ("binary", "categorical"):
+    if space.support not in ("binary", "categorical", "levels"):
         raise ValueError(f"a {space.support} latent cannot be enumerated")
-    choices = 2 if space.support == "binary" else space.shape[-1]
-    variables = space.size if space.support == "binary" else space.size // choices
+    choices = {"binary": 2, "levels": space.levels}.get(space.support) or space.shape[-1]
+    variables = space.size // choices if space.support == "categorical" else space.size
     total = choices**variables
     if total > limit:
         raise ValueError(f"{choices}^{variables} latent states are too many to enumerate (limit {limit})")
@@ -38,6 +38,8 @@ def states(space: Space, limit: int = LIMIT) -> Tensor:
     digits = torch.arange(total)[:, None] // powers % choices
     if space.support == "categorical":
         digits = functional.one_hot(digits, choices)
+    if space.support == "levels":
+        digits = digits / (choices - 1)
     return digits.double().reshape(total, *space.shape)
 
 

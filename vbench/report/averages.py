@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -63,6 +64,7 @@ def _half(values: Sequence[float]) -> float:
     return _t(count - 1) * spread
 
 
+@functools.cache
 def _t(freedom: int) -> float:
     from scipy import stats
 

@@ -61,8 +61,8 @@ def compare(
         study: its folder, ``results/<study>``.
         metric: a metric's name (``gradient_variance``, ``elbo``, ...).
         baseline: an estimator, ``rloo[k=4]``, or ``rloo`` where the study has one of it.
-        part: ``all`` (default, where the metric has it), ``encoder``, ``decoder``, ``prior``.
-        by: ``part``: rows for every part.
+        part: ``all`` (default, where the metric has it), ``encoder``, ``decoder``, ``prior``, or a layer of one.
+        by: ``part`` or ``layer``: rows for every one.
         split: ``train``, ``valid`` or ``test``; by default the last of them that the metric has.
         step: by default the last of each group.
         at: the cost held equal. ``k``: as recorded; ``evaluations``: variance x decoder evaluations; ``seconds``:

@@ -15,14 +15,19 @@ from rich.table import Table
 from rich.text import Text
 
 from vbench.catalogue import EVERY_KIND, KINDS, Catalogue, Component, Kind
+from vbench.discovery import lacking
 
 __all__ = ["list_json", "plugins_json", "show", "show_list", "show_plugins"]
 
 
 def list_json(catalogue: Catalogue, kind: str | None = None) -> list[dict[str, Any]]:
-    """One object per component: kind, name, distribution, version, summary, source and parameters."""
+    """One object per component: kind, name, distribution, version, summary, source, parameters.
+
+    ``unavailable`` says what to install where the extra that it needs is not; else it is empty.
+    """
     return [
         {key: value for key, value in asdict(component).items() if key != "doc"}
+        | {"unavailable": _unavailable(component)}
         for component in catalogue
         if kind in (None, component.kind)
     ]
@@ -41,9 +46,16 @@ def show_list(catalogue: Catalogue, kind: str | None = None) -> None:
     for component in catalogue:
         if kind in (None, component.kind):
             origin = (component.distribution,) if strangers else ()
-            found.add_row(component.kind, component.name, Text(component.summary), *origin)
+            text = Text(component.summary)
+            if line := _unavailable(component):
+                text = Text(f"unavailable, {line}", style="yellow")
+            found.add_row(component.kind, component.name, text, *origin)
     console.print(found)
     console.print(Text("vbench show NAME tells the rest"), style="dim")
+
+
+def _unavailable(component: Component) -> str:
+    return lacking(component.distribution, component.extra)
 
 
 def plugins_json(catalogue: Catalogue) -> dict[str, Any]:
@@ -105,6 +117,8 @@ def show(catalogue: Catalogue, name: str) -> int:
 def _show_component(component: Component) -> None:
     console = Console()
     console.print(Text(f"{component.kind}:{component.name}", style="bold"))
+    if line := _unavailable(component):
+        console.print(Text(f"unavailable, {line}", style="yellow"), soft_wrap=True)
     console.print(Text(component.doc))
     for parameter in component.parameters:
         default = "required" if parameter.required else f"default {parameter.default!r}"

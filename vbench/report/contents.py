@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from vbench.report.evidence import Evidence, plain
 from vbench.report.figures import CHARTS, panels
 from vbench.report.figures.chart import Chart
 from vbench.report.numbers import MissingError, numbers
+from vbench.report.published import PublishedError, matching, read_published
 from vbench.report.summary import AXES, HEADLINES, MODEL_AXES, Headline
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GROUP_FIELDS",
     "NUMBER_FIELDS",
+    "PUBLISHED_FIELDS",
     "SOURCE_FIELDS",
     "Contents",
     "Shown",
@@ -36,6 +39,9 @@ SOURCE_FIELDS: Final = ("figure", "statistic", "metric", "split", "part", "step"
 
 GROUP_FIELDS: Final = (*AXES, "settings")
 """What tells one combination from another."""
+
+PUBLISHED_FIELDS: Final = ("source", "metric", "split", "value", "std_error", "unit")
+"""What a page says of a published value, besides its setting and the cells beside it."""
 
 NUMBER_FIELDS: Final = ("value", "low", "high", "n_ok", "n_total")
 
@@ -87,6 +93,7 @@ class Contents:
         shown: its figures.
         missing: titles of figures that it has no records for, with the reason.
         summary: one mapping per combination.
+        published: one mapping per published value, with the numbers that stand beside it.
         numbers: every number, in the order of its ``id``; what a script reads.
         cells: rows of the cells table as texts.
     """
@@ -95,10 +102,11 @@ class Contents:
     shown: list[Shown] = field(default_factory=list)
     missing: list[tuple[str, str]] = field(default_factory=list)
     summary: list[dict[str, Any]] = field(default_factory=list)
+    published: list[dict[str, Any]] = field(default_factory=list)
     numbers: list[dict[str, Any]] = field(default_factory=list)
     cells: list[dict[str, str]] = field(default_factory=list)
 
-    @property
+    @functools.cached_property
     def groups(self) -> list[dict[str, str]]:
         """The axes and settings of each combination, by its number."""
         first = self.evidence.cells.drop_duplicates("combination").sort_values("combination")
@@ -125,6 +133,10 @@ def contents(evidence: Evidence, step: Callable[[str], None] = lambda what: None
     """
     found = Contents(evidence)
     _summarise(found)
+    try:
+        _published(found)
+    except PublishedError as reason:
+        found.missing.append(("Published values", str(reason)))
     for chart in CHARTS:
         step(f"computing {chart.title}")
         try:
@@ -185,6 +197,38 @@ def _summarise(found: Contents) -> None:
         )
     order = {name: place for place, name in enumerate(found.evidence.series)}
     found.summary.sort(key=lambda line: (line["panel"], order[line["series"]]))
+
+
+def _published(found: Contents) -> None:
+    """Each published value beside ours: the last step's mean of the cells that its row asks for.
+
+    Raises:
+        PublishedError: the file cannot be used.
+    """
+    evidence = found.evidence
+    known: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    for value in read_published(evidence.published) if evidence.published is not None else []:
+        combinations, why = matching(value, evidence.asked)
+        mine = known.setdefault((value.metric, value.split), {})
+        mine |= _ours(found, value.metric, value.split, [each for each in combinations if each not in mine])
+        ours = [mine[combination] for combination in combinations if combination in mine]
+        told = {name: getattr(value, name) for name in PUBLISHED_FIELDS}
+        asked = " ".join(f"{name}={text}" for name, text in (value.cells or {}).items())
+        setting = "; ".join(f"{name} {text}" for name, text in value.setting.items())
+        why = why or ("" if ours else "not measured here")
+        found.published.append({**told, "setting": setting, "cells": asked, "why": why, "ours": ours})
+
+
+def _ours(found: Contents, metric: str, split: str, combinations: list[int]) -> dict[int, dict[str, Any]]:
+    """Numbered rows of these combinations, as far as they were measured."""
+    if not combinations:
+        return {}
+    try:
+        table = numbers(found.evidence, metric, split, last=True)
+    except MissingError:
+        return {}
+    rows = _numbered(found, "published", table[table["combination"].isin(combinations)])
+    return {row["combination"]: row for row in rows}
 
 
 def _cell(cell: Mapping[Any, Any]) -> dict[str, str]:

@@ -77,7 +77,8 @@ def _counts(outcome: Outcome) -> bool:
 
 
 def _alike(spec: Mapping[str, Any]) -> str:
-    return canonical({**spec, "seed": 0, "train": {**spec["train"], "steps": 0}, "measure": _settings(spec["measure"])})
+    train = {name: [*value] if name == "budget" else value for name, value in spec["train"].items() if name != "steps"}
+    return canonical({**spec, "seed": 0, "train": train, "measure": _settings(spec["measure"])})
 
 
 def _settings(measure: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,26 +91,29 @@ def _settings(measure: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Paces:
-    """Seconds of finished cells, and for an optimiser step."""
+    """Seconds of finished cells, and for an optimiser step, or whatever their budget is in."""
 
     def __init__(self, finished: list[Outcome]) -> None:
-        self._groups: dict[str, list[tuple[int, float]]] = {}
+        self._groups: dict[str, list[tuple[float, float]]] = {}
+        self._units: dict[str, list[tuple[float, float]]] = {}
         self._kept: dict[str, float] = {}
         for outcome in finished:
-            updates, seconds = Train.model_validate(outcome.spec["train"]).updates, float(outcome.facts["seconds"])
-            self._groups.setdefault(_alike(outcome.spec), []).append((updates, seconds))
+            unit, amount = Train.model_validate(outcome.spec["train"]).length
+            seconds = float(outcome.facts["seconds"])
+            for pairs, name in ((self._groups, _alike(outcome.spec)), (self._units, unit)):
+                pairs.setdefault(name, []).append((amount, seconds))
             self._kept[str(outcome.facts.get("kept"))] = seconds
-        self._all = [pair for group in self._groups.values() for pair in group]
 
     def expected(self, cell: Cell) -> tuple[float, bool]:
         """Seconds of one cell, and whether cells like it have finished."""
         group = self._groups.get(_alike(cell.spec()))
-        updates, pairs = cell.train.updates, group or self._all
-        same = [seconds for steps, seconds in pairs if steps == updates]
+        unit, amount = cell.train.length
+        pairs = group or self._units.get(unit) or [(amount, s) for group in self._groups.values() for _, s in group]
+        same = [seconds for other, seconds in pairs if other == amount]
         if same:
             return sum(same) / len(same), group is not None
-        steps = sum(steps for steps, _ in pairs)
-        return sum(seconds for _, seconds in pairs) * (updates / steps if steps else 1 / len(pairs)), group is not None
+        total = sum(other for other, _ in pairs)
+        return sum(seconds for _, seconds in pairs) * (amount / total if total else 1 / len(pairs)), group is not None
 
     def spared(self, planned: Planned) -> float:
         """Seconds of the shorter run that a cell goes on from."""

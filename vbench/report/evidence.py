@@ -8,18 +8,23 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from vbench.report.ends import aligned
 from vbench.report.estimand import estimand
+from vbench.report.selection import is_layer
 from vbench.report.summary import AXES, MODEL_AXES
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-__all__ = ["Evidence", "Study", "evidence", "plain", "read_evidence"]
+__all__ = ["Evidence", "Study", "evidence", "plain", "read_evidence", "short_names"]
 
 Study = "str | Path | tuple[DataFrame, DataFrame] | Evidence"
 """A study's folder, or its frames ``(records, cells)`` as :func:`vbench.load` gives them, filtered as one likes."""
+
+_SOURCE: Final = ("metric", "split", "part")
+_MEASURED: Final = ("cell", "seed", "step", "value", "std_error", "n", "unit")
 
 # what a terminal, a picture or a page would obey instead of show
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
@@ -36,18 +41,22 @@ class Evidence:
 
     Attributes:
         name: of the study.
-        records: rows of the cells below.
+        records: rows of the cells below, aligned where seeds of one combination ended at different steps.
         cells: one row per cell, with more columns: ``settings`` (how it was trained and measured, as far as cells of
             one crossing differ in it), ``combination`` (a number for each crossing of the axes and settings, seeds
             apart), ``panel`` and ``series`` (what it is called in figures), ``estimand``, and ``stale`` (the reason,
             empty where current).
         damaged: names of files that were left out.
+        published: text of the file of published values; None where there is none.
+        folder: where it was read from; None of frames, which hold no pictures.
     """
 
     name: str
     records: DataFrame
     cells: DataFrame
     damaged: tuple[str, ...] = ()
+    published: str | None = None
+    folder: Path | None = None
 
     @functools.cached_property
     def asked(self) -> DataFrame:
@@ -75,21 +84,41 @@ class Evidence:
         """Keys of the asked cells whose code has changed since."""
         return frozenset(self.asked.loc[self.asked["stale"] != "", "cell"])
 
+    @functools.cached_property
+    def pictures(self) -> dict[str, dict[str, bytes]]:
+        """PNG files by their names, for each cell that has some."""
+        from vbench.records import Store
+
+        return {cell: each for cell, each in Store(self.folder).pictures().items() if each} if self.folder else {}
+
+    @functools.cached_property
+    def _joined(self) -> DataFrame:
+        """Every row of the records beside what names its cell."""
+        names = ["cell", "status", "combination", "panel", "series", "estimand", "stale"]
+        rows: DataFrame = self.records[[*_SOURCE, *_MEASURED]].merge(self.asked[names], on="cell")
+        return rows.sort_values(["combination", "seed", "step"])
+
+    @functools.cached_property
+    def _places(self) -> Mapping[Any, Any]:
+        """Which rows are of one metric, split and part."""
+        return self._joined.groupby(list(_SOURCE), observed=True, sort=False).indices
+
     def rows(self, metric: str, split: str, part: str) -> DataFrame:
         """One row per cell and step of one metric: columns of the records, and of the cells what names them."""
-        found = self.records
-        found = found[(found["metric"] == metric) & (found["split"] == split) & (found["part"] == part)]
-        names = ["cell", "status", "combination", "panel", "series", "estimand", "stale"]
-        rows: DataFrame = found[["cell", "seed", "step", "value", "std_error", "n", "unit"]].merge(
-            self.asked[names], on="cell"
-        )
-        return rows.sort_values(["combination", "seed", "step"], ignore_index=True)
+        found: DataFrame = self._joined.iloc[self._places.get((metric, split, part), [])]
+        return found.drop(columns=list(_SOURCE)).reset_index(drop=True)
 
     def parts(self, metric: str) -> list[str]:
         """Parts of the model that a metric was measured for: ``all`` only where it stands alone."""
-        found = {plain(part) for part in self.records.loc[self.records["metric"] == metric, "part"].unique()}
-        order = {"encoder": 0, "decoder": 1, "prior": 2}
-        return sorted(found - {"all"} or found, key=lambda part: (order.get(part, 3), part))
+        found = {part for part in self._parts(metric) if not is_layer(part)}
+        return sorted(found - {"all"} or found, key=lambda part: (_place(part), part))
+
+    def layers(self, metric: str) -> list[str]:
+        """Layers that a metric was measured for, part by part, in the order of their records."""
+        return sorted((part for part in self._parts(metric) if is_layer(part)), key=lambda part: _place(part))
+
+    def _parts(self, metric: str) -> list[str]:
+        return [plain(part) for part in self.records.loc[self.records["metric"] == metric, "part"].unique()]
 
     def counts(self) -> dict[str, int]:
         """Cells by status."""
@@ -131,7 +160,16 @@ def read_evidence(folder: str | Path) -> Evidence:
     records, cells = store.records(), store.cells()
     reasons = stale_reasons(store.outcomes().values(), code_digest())
     found = _named(records, cells.assign(stale=[reasons[key] for key in cells["cell"]]))
-    return replace(found, name=plain(store.study), damaged=tuple(plain(path.name) for path, _ in store.damaged))
+    damaged = tuple(plain(path.name) for path, _ in store.damaged)
+    named = replace(found, name=plain(store.study), damaged=damaged)
+    return replace(named, published=_published(store.folder), folder=store.folder)
+
+
+def _published(folder: Path) -> str | None:
+    try:
+        return (folder / "published.csv").read_bytes().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return None
 
 
 def _hint(folder: Path) -> str:
@@ -151,7 +189,7 @@ def _named(records: DataFrame, cells: DataFrame) -> Evidence:
         if column not in cells:
             cells = cells.assign(**{column: None})
     texts = cells[list(AXES)].astype("str")
-    short = {axis: _short(texts.loc[cells["status"] != "skipped", axis].unique()) for axis in AXES}
+    short = {axis: short_names(texts.loc[cells["status"] != "skipped", axis].unique()) for axis in AXES}
     varying = [axis for axis in AXES if len(short[axis]) > 1]
     panels = [axis for axis in varying if axis in MODEL_AXES]
     settings = _settings(cells)
@@ -165,7 +203,7 @@ def _named(records: DataFrame, cells: DataFrame) -> Evidence:
         series=_joined(texts, ["estimator", *(["train"] if "train" in varying else [])], {}),
         estimand=[_estimand(*claim) for claim in claims],
     )
-    records = records.assign(cell=records["cell"].astype("str"))
+    records = aligned(records.assign(cell=records["cell"].astype("str")), cells, cells["combination"])
     name = plain(cells["study"].iloc[0]) if len(cells) and "study" in cells else ""
     return Evidence(name, records[records["cell"].isin(cells["cell"])], cells)
 
@@ -192,8 +230,17 @@ def _estimand(estimator: str, bound: Any, k: Any, target: Any) -> str:
     return plain(found or f"{estimator}: no bound declared")
 
 
-def _short(values: Iterable[str]) -> dict[str, str]:
-    """Each value by its name alone where the names tell the values apart, else in full."""
+def _place(part: str) -> int:
+    """Of a part, or of a layer's, in the order of a model."""
+    return {"encoder": 0, "decoder": 1, "prior": 2}.get(part.split(".")[0], 3)
+
+
+def short_names(values: Iterable[str]) -> dict[str, str]:
+    """Each value by its name alone where the names tell the values apart, else in full.
+
+    >>> short_names(["iwae[k=5]", "reparam"]), short_names(["iwae[k=5]", "iwae[k=1]"])
+    ({'iwae[k=5]': 'iwae', 'reparam': 'reparam'}, {'iwae[k=5]': 'iwae[k=5]', 'iwae[k=1]': 'iwae[k=1]'})
+    """
     values = list(values)
     names = [value.partition("[")[0] for value in values]
     return dict(zip(values, names if len(set(names)) == len(names) else values, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -69,16 +70,24 @@ def numbers(
     return _aggregate(evidence, rows, metric, split, part, statistic)
 
 
-def by_part(evidence: Evidence, metric: str, *, statistic: str = "mean") -> DataFrame:
+def by_part(evidence: Evidence, metric: str, *, statistic: str = "mean", layers: bool = False) -> DataFrame:
     """:func:`numbers` of a gradient metric, for every part of the model that it was measured for.
+
+    Args:
+        evidence: the study.
+        metric: which one.
+        statistic: as there.
+        layers: for every layer instead, at the last step alone.
 
     Raises:
         MissingError: as there.
     """
     import pandas as pd
 
-    parts = evidence.parts(metric) or ["all"]
-    found = [numbers(evidence, metric, "train", part, statistic=statistic) for part in parts]
+    parts = evidence.layers(metric) if layers else evidence.parts(metric) or ["all"]
+    if not parts:
+        raise MissingError(f"no {metric} of layers in the records (gradients: {{layers: true}})")
+    found = [numbers(evidence, metric, "train", part, statistic=statistic, last=layers) for part in parts]
     return pd.concat(found).sort_values(["panel", "estimand"], kind="stable", ignore_index=True)
 
 
@@ -105,29 +114,30 @@ _DERIVED: Final[dict[str, Callable[[Evidence, str], DataFrame]]] = {
 
 def _aggregate(evidence: Evidence, rows: DataFrame, metric: str, split: str, part: str, statistic: str) -> DataFrame:
     """One row per combination and step, from rows as :meth:`Evidence.rows` gives them."""
-    import numpy as np
     import pandas as pd
 
     totals = evidence.asked["combination"].value_counts()
     same = {"metric": metric, "split": split, "part": part, "statistic": statistic}
     table = []
-    for _, group in rows.groupby(["combination", "step"], sort=True):
-        combination, step = int(group["combination"].iloc[0]), int(group["step"].iloc[0])
-        done = group[(group["status"] == "done") & np.isfinite(group["value"])]
+    # plain rows and not a frame for each group: a page has thousands of groups of a few rows
+    ordered = rows.sort_values(["combination", "step"], kind="stable").itertuples(index=False)
+    for (combination, step), found in itertools.groupby(ordered, lambda row: (row.combination, row.step)):
+        group: list[Any] = list(found)
+        done = [row for row in group if row.status == "done" and math.isfinite(row.value)]
         average = _average(done, statistic)
-        names = {name: group[name].iloc[0] for name in ("panel", "series", "estimand", "unit")}
         table.append(
             {
-                **(names | same),
-                **{"combination": combination, "step": step, "n_ok": len(done), "n_total": int(totals[combination])},
+                **({name: getattr(group[0], name) for name in ("panel", "series", "estimand", "unit")} | same),
+                **{"combination": int(combination), "step": int(step)},
+                **{"n_ok": len(done), "n_total": int(totals[combination])},
                 **{"value": average.value, "low": average.low, "high": average.high, "interval": average.kind},
-                "stale": bool((group["stale"] != "").any()),
-                "seeds": tuple(Seed(int(seed), float(v)) for seed, v in zip(done["seed"], done["value"], strict=True)),
+                "stale": any(row.stale != "" for row in group),
+                "seeds": tuple(Seed(int(row.seed), float(row.value)) for row in done),
             }
         )
     table += [row | same for row in _lost(evidence, rows)]
-    found = pd.DataFrame(table, columns=list(COLUMNS))
-    return found.sort_values(["panel", "estimand"], kind="stable", ignore_index=True)
+    frame = pd.DataFrame(table, columns=list(COLUMNS))
+    return frame.sort_values(["panel", "estimand"], kind="stable", ignore_index=True)
 
 
 def _lost(evidence: Evidence, rows: DataFrame) -> list[dict[str, Any]]:
@@ -135,6 +145,8 @@ def _lost(evidence: Evidence, rows: DataFrame) -> list[dict[str, Any]]:
     asked = evidence.asked[evidence.asked["panel"].isin(rows["panel"])]
     finished = asked.loc[asked["status"] == "done", "combination"]
     gone = asked[~asked["combination"].isin(finished) & ~asked["combination"].isin(rows["combination"])]
+    if gone.empty:
+        return []
     nothing = {"value": math.nan, "low": math.nan, "high": math.nan, "interval": "", "n_ok": 0, "seeds": ()}
     same = {"step": int(rows["step"].max()), "unit": rows["unit"].iloc[0], "stale": False} | nothing
     return [
@@ -145,17 +157,17 @@ def _lost(evidence: Evidence, rows: DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _average(done: DataFrame, statistic: str) -> averages.Average:
-    """Over seeds; of a single one, what its own record knows."""
+def _average(done: Sequence[Any], statistic: str) -> averages.Average:
+    """Over the rows of seeds; of a single one, what its own record knows."""
     import pandas as pd
 
-    values: Sequence[float] = [float(value) for value in done["value"]]
+    values = [float(row.value) for row in done]
     if not values:
         return averages.Average(math.nan, math.nan, math.nan, "")
     if len(values) > 1:
         return _STATISTICS[statistic](values)
-    error, n = done["std_error"].iloc[0], done["n"].iloc[0]
-    return _SINGLE[statistic](values[0], float(error), 0 if pd.isna(n) else int(n))
+    (row,) = done
+    return _SINGLE[statistic](values[0], float(row.std_error), 0 if pd.isna(row.n) else int(row.n))
 
 
 def _why(evidence: Evidence, metric: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from vbench.report.contents import Contents, Shown, alt_text, doubted, parameters, printed, reads
+from vbench.report.contents import PUBLISHED_FIELDS, Contents, Shown, alt_text, doubted, parameters, printed, reads
 from vbench.report.evidence import Evidence
 from vbench.report.figures import panels
 from vbench.report.figures.style import look, save
@@ -19,7 +19,7 @@ from vbench.report.figures.style import look, save
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Page", "build", "drawn", "generator"]
+__all__ = ["Page", "build", "drawn", "generator", "told"]
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _FILTERS: Final = ("dataset", "encoder", "decoder", "prior", "train", "estimator", "seed", "status")
@@ -131,6 +131,7 @@ def _rendered(found: Contents, sections: list[dict[str, Any]]) -> str:
         panels=any(line["panel"] for line in found.summary),
         headlines=found.summary[0]["titles"] if found.summary else [],
         summary=found.summary,
+        published=found.published,
         figures=sections,
         missing=found.missing,
         cells=found.cells,
@@ -139,6 +140,11 @@ def _rendered(found: Contents, sections: list[dict[str, Any]]) -> str:
         filters=filters,
     )
     return page
+
+
+def told(found: Contents) -> list[list[str]]:
+    """What a page says of each published value, as texts, and which cells it says stand beside it."""
+    return [[value[name] for name in (*PUBLISHED_FIELDS, "setting", "cells", "why")] for value in found.published]
 
 
 def _hash(text: str) -> str:
@@ -150,6 +156,8 @@ def _island(found: Contents) -> Any:
     from markupsafe import Markup
 
     data = {"study": found.evidence.name, "combinations": found.groups, "numbers": found.numbers}
+    if found.published:
+        data["published"] = told(found)
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")

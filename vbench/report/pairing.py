@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from vbench.report import trust
+from vbench.report.ends import aligned, told
 from vbench.report.estimand import estimand
 from vbench.report.intervals import SEEDS_LEAST, effect_of, sign_flip, welch
 from vbench.report.metrics import OWN_TARGET, TO_TARGET, scale_of
@@ -62,7 +63,7 @@ def rows(
         margin: of equivalence, as a fraction for ratios, else in the metric's unit.
         busy: cells that were timed while others ran.
     """
-    mine = records[records["cell"].isin(group.cells["cell"])]
+    mine = aligned(records[records["cell"].isin(group.cells["cell"])], group.cells, group.cells["dataset"])
     found = mine[(mine["metric"] == question.metric) & (mine["split"] == question.split) & (mine["part"] == part)]
     step = question.step if question.step is not None else int(found["step"].max()) if len(found) else None
     table = _with_costs(mine, found[found["step"] == step], question, group)
@@ -137,8 +138,8 @@ def _measured(
         keys = ", ".join(map(str, seeds.loc[[twice], "cell"]))
         raise ComparisonError(f"{name} seed {twice} is there twice, from different data or defaults: cells {keys}")
     done = cells[cells["status"] == "done"]
-    told = done if len(done) else cells
-    bound, k, target = (told[c].iloc[0] if c in told else None for c in ("bound", "k", "target"))
+    claims = done if len(done) else cells
+    bound, k, target = (claims[c].iloc[0] if c in claims else None for c in ("bound", "k", "target"))
     one = _Measured(
         name,
         estimand(
@@ -163,6 +164,8 @@ def _measured(
         one.remarks.append("measured where its own training went, not at shared parameters")
     if doubted := trust.remark([doubts[cell] for cell in done["cell"] if cell in doubts]):
         one.remarks.append(doubted)
+    if ended := told(done):
+        one.remarks.append(ended)
     if "tuned" in cells:
         one.remarks.append(f"tuned: {cells['tuned'].iloc[0]}")
     if busy.intersection(done["cell"]):

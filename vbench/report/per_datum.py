@@ -13,6 +13,7 @@ import numpy as np
 from vbench.records import Store, load
 from vbench.report import trust
 from vbench.report.comparison_table import printed
+from vbench.report.evidence import short_names
 from vbench.report.intervals import ALPHA, holm
 from vbench.report.selection import ComparisonError, unknown
 from vbench.report.summary import AXES
@@ -28,6 +29,7 @@ COLUMNS: Final = (
     *("data", "seeds", "between_sd", "p", "p_holm", "verdict", "remarks"),
 )
 _MODEL: Final = AXES[1:]
+_LEAST_P: Final = 1e-6  # that is printed in full
 _HEAD: Final = ("model", "value", "difference [95%]", "p", "verdict", "seeds", "data")
 
 
@@ -175,8 +177,17 @@ def notes(table: DataFrame) -> list[str]:
     tests = int(table["p"].notna().sum())
     if tests:
         found.append(f"p: two-sided paired t-test, Holm over {tests} comparison{'s' * (tests != 1)}; verdicts at 5%")
-    named = zip(table["remarks"], table[list(_MODEL)].astype("str").agg(" ".join, axis=1), strict=True)
-    return found + [f"{' '.join(name.split())}: {remark}" for remark, name in named if remark]
+    remarks: dict[str, list[str]] = {}
+    for remark, name in zip(table["remarks"], _names(table), strict=True):
+        remarks.setdefault(remark, []).append(name)
+    return found + [f"{', '.join(names)}: {remark}" for remark, names in remarks.items() if remark]
+
+
+def _names(table: DataFrame) -> list[str]:
+    """Of each row, by what differs between them, as short as tells them apart."""
+    varying = [axis for axis in AXES if len(table[axis].unique()) > 1] or ["estimator"]
+    short = {axis: short_names(table[axis].unique()) for axis in varying}
+    return [" ".join(filter(None, (short[a][row[a]] for a in varying))) for row in table.to_dict("records")]
 
 
 def show(study: str | Path, form: str, **asked: Any) -> int:
@@ -199,14 +210,13 @@ def _shown(table: DataFrame) -> DataFrame:
     """The rows as text, named by what differs."""
     import pandas as pd
 
-    varying = [axis for axis in AXES if len(table[axis].unique()) > 1] or ["estimator"]
     rows = []
-    for row in table.to_dict("records"):
+    for name, row in zip(_names(table), table.to_dict("records"), strict=True):
         known = row["low"] == row["low"]
         between = f" [{row['low']:.3f}, {row['high']:.3f}]" if known else ""
         rows.append(
             (
-                " ".join(filter(None, (str(row[axis]) for axis in varying))),
+                name,
                 f"{row['value']:.3f}",
                 f"{row['estimate']:.3f}{between}" if row["estimate"] == row["estimate"] else "",
                 f"{row['p_holm']:.3g}" if row["p_holm"] == row["p_holm"] else "",
@@ -216,6 +226,12 @@ def _shown(table: DataFrame) -> DataFrame:
             )
         )
     return pd.DataFrame(rows, columns=list(_HEAD))
+
+
+def _p(value: float) -> str:
+    if value != value:
+        return ""
+    return f"{value:.3g}" if value >= _LEAST_P else f"<{_LEAST_P:g}"
 
 
 def _terminal(table: DataFrame) -> Iterator[Any]:

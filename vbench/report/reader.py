@@ -23,6 +23,7 @@ class Written:
     Attributes:
         generator: the code that made it.
         combinations, numbers: of its list of numbers.
+        published: what its list says of each published value.
         data: every ``<data>``: its attributes and its text.
         heads, cells: of its table of cells, by the cell's key.
     """
@@ -30,6 +31,7 @@ class Written:
     generator: str = ""
     combinations: list[dict[str, str]] = field(default_factory=list)
     numbers: list[dict[str, Any]] = field(default_factory=list)
+    published: list[list[str]] = field(default_factory=list)
     data: list[tuple[dict[str, str], str]] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
     cells: dict[str, list[str]] = field(default_factory=dict)
@@ -47,6 +49,7 @@ def read_page(html: str) -> Written:
     try:
         island = json.loads(reader.island)
         reader.page.combinations, reader.page.numbers = list(island["combinations"]), list(island["numbers"])
+        reader.page.published = [list(value) for value in island.get("published", [])]
     except (ValueError, KeyError, TypeError):
         raise PageError("it holds no list of numbers that can be read") from None
     return reader.page

@@ -10,7 +10,7 @@ import numpy as np
 
 from vbench.report.contents import GROUP_FIELDS, NUMBER_FIELDS, SOURCE_FIELDS, Contents, contents
 from vbench.report.evidence import Evidence
-from vbench.report.page import build, generator
+from vbench.report.page import build, generator, told
 from vbench.report.reader import Written, read_page
 
 __all__ = ["differences"]
@@ -35,7 +35,12 @@ def differences(html: str, evidence: Evidence, step: Callable[[str], None] = lam
         PageError: it is no page of vbench.
     """
     written, expected = read_page(html), contents(evidence, step)
-    found = [*_numbers(written, evidence, expected), *_prints(written), *_cells(written, expected)]
+    found = [
+        *_numbers(written, evidence, expected),
+        *_prints(written),
+        *_published(written, expected),
+        *_cells(written, expected),
+    ]
     if not found and written.generator == generator():
         again = build(expected, step).html
         if html != again:
@@ -90,7 +95,7 @@ def _prints(written: Written) -> Iterator[str]:
     """Each printed number against the page's own list, its text against its value; each number is printed."""
     printed = set()
     for given, text in written.data:
-        if "data-count" in given:
+        if "data-count" in given or "data-published" in given:
             continue
         name, place = given.get("data-f", ""), given.get("data-n", "")
         known = place.isdigit() and int(place) < len(written.numbers) and name in (*NUMBER_FIELDS, "step")
@@ -108,6 +113,30 @@ def _prints(written: Written) -> Iterator[str]:
         survivors = number["n_ok"] != number["n_total"]
         if (index, "value") not in printed or (survivors and (index, "n_ok") not in printed):
             yield f"{_named(number)}: not printed"
+
+
+def _published(written: Written, expected: Contents) -> Iterator[str]:
+    """What others published against the study's file of it, in the list and where it is printed."""
+    wanted = told(expected)
+    for place in range(max(len(wanted), len(written.published))):
+        mine, theirs = (values[place] if place < len(values) else None for values in (wanted, written.published))
+        if mine != theirs:
+            yield f"published value [{place}]: {theirs} on the page, {mine} by the study's file"
+    printed = {
+        (given["data-published"], given.get("data-f")): (given.get("value"), text)
+        for given, text in written.data
+        if "data-published" in given
+    }
+    known = {
+        (str(place), name): (value[name],) * 2
+        for place, value in enumerate(expected.published)
+        for name in ("value", "std_error")
+        if value[name]
+    }
+    for which in sorted(printed.keys() | known.keys(), key=str):
+        if printed.get(which) != known.get(which):
+            shown, asked = printed.get(which), known.get(which)
+            yield f"published value [{which[0]}]: {which[1]} is {shown} where it is printed, {asked} by the study's file"
 
 
 def _rounds(text: str, exact: float | None) -> bool:

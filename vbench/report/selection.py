@@ -12,11 +12,12 @@ from vbench.report.metrics import COSTED, TIMED
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["LABELS", "ComparisonError", "Group", "Question", "ask", "groups", "unknown"]
+__all__ = ["LABELS", "ComparisonError", "Group", "Question", "ask", "groups", "is_layer", "unknown"]
 
 LABELS: Final = ("dataset", "encoder", "decoder", "prior", "train")
 _COSTS: Final = ("k", "evaluations", "seconds")
 _SPLITS: Final = ("test", "valid", "train")
+_BY: Final = ("part", "layer")
 
 
 class ComparisonError(ValueError):
@@ -73,14 +74,17 @@ def ask(
     Raises:
         ComparisonError: what is not there, with the nearest name that is.
     """
-    if by not in (None, "part"):
-        raise ComparisonError(unknown("grouping", by, ("part",)))
+    if by not in (None, *_BY):
+        raise ComparisonError(unknown("grouping", by, _BY))
     if at not in _COSTS:
         raise ComparisonError(unknown("cost", at, _COSTS))
     if at != "k" and metric not in COSTED:
         raise ComparisonError(f"at {at}: only {' and '.join(COSTED)} compare at equal cost, not {metric}")
     found = _only(records, "metric", metric)
-    parts = sorted(map(str, found["part"].unique()), key=lambda name: (name != "all", name))
+    names = list(map(str, found["part"].unique()))
+    parts = sorted((name for name in names if not is_layer(name)), key=lambda name: (name != "all", name))
+    if by == "layer" and not (parts := [name for name in names if is_layer(name)]):
+        raise ComparisonError(f"no {metric} of layers in the records: measure.gradients takes layers: true")
     if part is not None:
         found = _only(found, "part", part)
     chosen = split if split is not None else next((s for s in _SPLITS if (found["split"] == s).any()), "")
@@ -96,6 +100,11 @@ def ask(
         at,
         str(found["unit"].iloc[0]),
     )
+
+
+def is_layer(part: str) -> bool:
+    """Whether it is a layer of a part, ``encoder.net.0``."""
+    return "." in part
 
 
 def unknown(what: str, name: object, known: Iterable[object]) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from vbench import claims, store
+from vbench import claims, once, store
 from vbench.execute.logs import plain
 from vbench.grid import GridError, read_grid
 from vbench.kept import missing, superfluous
@@ -152,7 +152,7 @@ def merge(studies: Sequence[Path], into: Path) -> int:
 
 
 def clean(study: Path, *, dry_run: bool) -> int:
-    """Remove what is no result: leftovers of killed writers, points and logs of done cells, weights of no result."""
+    """Remove what is no result: leftovers of killed writers, points and logs of done cells, copies, lost weights."""
     cells, references = _stores(study)
     size = count = 0
     for path in sorted({*_leftovers(study, cells, references)}):
@@ -174,6 +174,8 @@ def _leftovers(study: Path, cells: Store, references: Store) -> Iterator[Path]:
     yield from (path for path in (study / "damaged").glob("*") if path.is_file())
     yield from (path for path in (study / "references" / "damaged").glob("*") if path.is_file())
     working = {claim.key for claim in claims.listed(study) if not claim.owner.dead}
+    if not working:
+        yield from (path for path in once.folder(study).rglob("*") if path.is_file())
     for path in superfluous(study, cells.outcomes().values()):
         if path.name.split(".")[0] not in working:
             yield path

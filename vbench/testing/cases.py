@@ -142,6 +142,8 @@ def offers(model: Model, batch: Batch) -> frozenset[str]:
     found = {trait for part in parts for trait in part.offers}
     binary = bool(((batch.x == 0) | (batch.x == 1)).all())
     found |= {Trait.latent(model.encoder.z.support), Trait.data("binary" if binary else "real")}
+    if model.encoder.z.layers:
+        found.add(Trait.LAYERS)
     if Trait.NORMALIZED in found:
         found.add(Trait.PROPER_WEIGHT)
     if type(model.encoder).forward is not Encoder.forward:

@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.func import vmap
 
 from vbench.rng import Rng
+from vbench.testing.assembled import strange
 from vbench.testing.bench import Bench
 from vbench.testing.checks_contract import NEEDS_OF_ATTRIBUTE, failed, gradients, passed
 from vbench.testing.models import expanded
 from vbench.testing.procedure import ALPHA
 from vbench.testing.replicates import PARTS, by_part, call, keys, row_gradients
-from vbench.testing.verdict import Check, Outcome, Verdict
+from vbench.testing.verdict import Check, Outcome
 from vbench.types import Batch, Draw, Encoder, Objective, Trait
 
 __all__ = ["claim_checks", "separable", "statement_checks"]
@@ -79,11 +80,10 @@ def _draws(bench: Bench) -> Outcome:
     estimator = bench.estimator()
     if getattr(estimator, "coupled", False):
         return passed("declared coupled")
-    if not bench.case.rows:
-        return Outcome(Verdict.INCONCLUSIVE, "asked on models with rows only")
-    twice = bench.batch(2)
-    twice = twice._replace(x=twice.x[:1].expand_as(twice.x).contiguous())
-    wide, data = expanded(bench.model(), twice, 1)
+    rows, twice = bench.case.rows, bench.batch(2)
+    twice = twice._replace(x=twice.x[:1].expand(2, *twice.x.shape[1:]).contiguous(), index=twice.index[:2])
+    # a gradient of each datum's own is known where parameters have rows, a value always
+    wide, data = expanded(bench.model(), twice, 1) if rows else (bench.model(), twice)
     parameters, one = call(wide, estimator, data)
     try:
         found, value = vmap(lambda key: one(parameters, key), randomness="error")(keys(_DRAWS, 9))
@@ -91,7 +91,7 @@ def _draws(bench: Bench) -> Outcome:
         drawn = [one(parameters, key) for key in keys(_DRAWS // 2, 9)]
         found = {name: torch.stack([g[name] for g, _ in drawn]) for name in drawn[0][0]}
         value = torch.stack([v for _, v in drawn])
-    own = {name.removeprefix("model."): g for name, g in found.items() if name.startswith("model.")}
+    own = {name.removeprefix("model."): g for name, g in found.items() if rows and name.startswith("model.")}
     features = _features(own, value)
     worst, where, level = 0.0, "", ALPHA / len(features)
     for name, pair in features.items():
@@ -131,6 +131,8 @@ class _Exact(Encoder):
 
     def __getattr__(self, name: str) -> Any:
         if name in ("context", "propose") and Trait.STEP_PROPOSAL in self.own:
+            return getattr(self.inner, name)
+        if strange(self.own) and not name.startswith("_") and name not in self._modules:  # whatever such a trait means
             return getattr(self.inner, name)
         return super().__getattr__(name)
 

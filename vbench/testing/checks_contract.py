@@ -56,7 +56,7 @@ def estimate(model: Model, estimator: Any, batch: Batch, key: int = 1) -> Estima
 
 def gradients(model: Model, estimator: Any, batch: Batch, key: int = 1) -> dict[str, Tensor]:
     """Gradient of the mean surrogate for every trained parameter of both, by name."""
-    named = {f"model.{n}": p for n, p in model.named_parameters()}
+    named = {f"model.{n}": p for n, p in model.named_parameters() if p.requires_grad}
     named |= {f"estimator.{n}": p for n, p in estimator.named_parameters() if p.requires_grad}
     surrogate = estimate(model, estimator, batch, key).surrogate.mean()
     found = torch.autograd.grad(surrogate, list(named.values()), allow_unused=True, materialize_grads=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vbench.beside import beside
+from vbench.grey import MODES, SUPPORTS, on_levels
 from vbench.testing.partners import source_check
 from vbench.testing.subject import Subject
 from vbench.testing.verdict import Check, Outcome, Verdict
@@ -76,14 +77,18 @@ def _shapes(data: Any) -> Outcome:
 
 
 def _support(data: Any) -> Outcome:
-    if data.binarization not in ("dynamic", "static", "threshold", "none"):
+    if data.binarization not in MODES:
         return Outcome(Verdict.FAIL, f"binarization is {data.binarization!r}")
+    wanted = SUPPORTS.get(data.binarization, data.x.support)
+    if data.x.support != wanted or (wanted == "levels" and data.x.levels < 2):
+        told = f"the parts are told that data are {data.x.support}"
+        return Outcome(Verdict.FAIL, f"binarization is {data.binarization}, and yet {told}")
     for split in _SPLITS:
         rows = getattr(data, split)
         if data.binarization != "none" and rows.dtype != torch.uint8:
             return Outcome(Verdict.FAIL, f"binarization {data.binarization} of {rows.dtype}: bytes are needed")
-        if data.binarization != "none" and data.x.support != "binary":
-            return Outcome(Verdict.FAIL, f"binarised, and yet the parts are told that data are {data.x.support}")
+        if data.binarization == "levels" and not bool(on_levels(rows, data.x.levels).all()):
+            return Outcome(Verdict.FAIL, f"{split} has bytes between the {data.x.levels} levels")
         if rows.dtype == torch.uint8:
             # bytes are intensities, of which all are legal
             if (

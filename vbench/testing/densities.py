@@ -47,7 +47,7 @@ def grid(space: Space) -> Grid:
     Raises:
         ValueError: more than two real variables, or too many states.
     """
-    if space.support in ("binary", "categorical"):
+    if space.support in ("binary", "categorical", "levels"):
         points = states(space, 1 << 17)
         return Grid(points, torch.zeros(len(points), dtype=torch.float64), torch.zeros_like(points))
     if space.support == "unit":
@@ -146,7 +146,8 @@ def same(a: Tensor, b: Tensor, what: str, tolerance: float = 1e-6) -> Outcome:
     """Whether two tensors are equal but for rounding."""
     if a.shape != b.shape:
         return Outcome(Verdict.FAIL, f"{what}: shape {tuple(a.shape)}, expected {tuple(b.shape)}")
-    worst = float(((a - b).abs() / (1 + b.abs())).max().detach())
+    # two equal infinities do not differ
+    worst = float(torch.where(a == b, 0, (a - b).abs() / (1 + b.abs())).max().detach())
     return Outcome(Verdict.PASS if worst < tolerance else Verdict.FAIL, f"{what} differ by {worst:.1e}")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from vbench.catalogue import Kind
+from vbench.discovery import lacking
+from vbench.testing.assembled import assembled
 from vbench.testing.bench import Bench, Unservable, benches
 from vbench.testing.cases import CASES, SEQUENCES, Case
 from vbench.testing.checks_claims import claim_checks, statement_checks
@@ -62,9 +64,17 @@ def checks(
 
 
 def checks_of(judged: Subject, cases: tuple[Case, ...] = (), seed: int = 0) -> Iterator[Check]:
-    """The named checks of a subject."""
+    """The named checks of a subject; where the extra that it needs is not installed, one that says so."""
+    if line := lacking(judged.component.distribution, judged.component.extra):
+        yield Check("installed", lambda: Outcome(Verdict.INCONCLUSIVE, line))
+        return
     if judged.kind == "estimator":
         yield from _estimator_checks(judged, (*CASES, *cases), seed)
+        return
+    wanted = [p.name for p in judged.component.parameters if p.required and p.name not in judged.parameters]
+    if wanted and judged.kind in ("encoder", "decoder", "prior"):
+        told = f"to be judged with its {' and '.join(wanted)}: {judged.name}[{wanted[0]}=...]"
+        yield Check("builds", lambda: Outcome(Verdict.INCONCLUSIVE, told))
         return
     suites = {
         "dataset": dataset_checks,
@@ -100,10 +110,14 @@ def _estimator_checks(judged: Subject, cases: tuple[Case, ...], seed: int) -> It
 
 
 def _benches(judged: Subject, cases: tuple[Case, ...]) -> list[Bench]:
-    try:
-        return benches(judged, cases)
-    except Unservable:
-        return benches(judged, SEQUENCES)
+    for served in (cases, SEQUENCES):
+        try:
+            return benches(judged, served)
+        except Unservable as error:
+            unservable = error
+    if more := assembled(frozenset(getattr(judged.factory, "needs", ()))):
+        return benches(judged, more)
+    raise unservable
 
 
 def _raise(error: Exception) -> Outcome:

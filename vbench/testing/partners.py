@@ -7,22 +7,24 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vbench.families import Bernoulli, DiagonalNormal
 from vbench.model import Model
+from vbench.registry import load_registry
 from vbench.rng import Rng
 from vbench.testing.chains import ChainDecoder, ChainEncoder, ChainPrior
 from vbench.testing.models import AffineDecoder, AffineEncoder, FactorizedPrior
 from vbench.testing.subject import Subject
 from vbench.testing.verdict import Check, Outcome, Verdict
-from vbench.types import Batch, Draw, Prior, Space, Trait
+from vbench.types import Batch, Decoder, Draw, Prior, Space, Trait
 
 __all__ = ["LATENTS", "data_spaces", "latents", "model_of", "randomize", "source_check", "task", "unrolls"]
 
 LATENTS: Final = (Space((1,)), Space((2,)), Space((3,), "binary"), Space((2, 3), "categorical"))
 SURFACES: Final = tuple(Space((n,), support) for support in ("simplex", "sphere") for n in (2, 3))
 SEQUENCES: Final = (Space((2, 1)),)  # latents [T, D]
+HIERARCHIES: Final = (Space((2,), layers=(1, 1)),)
 
 
 def task(x: Space, z: Space | None = None) -> dict[str, Any]:
@@ -33,11 +35,16 @@ def task(x: Space, z: Space | None = None) -> dict[str, Any]:
     return given if z is None else given | {"z": z}
 
 
-def batch_of(x: Space, size: int = 3) -> Batch:
-    """Data of that space that no model made."""
+def batch_of(x: Space, size: int = 3, missing: bool = False) -> Batch:
+    """Data of that space that no model made; of ``missing`` ones some entries are hidden, and no numbers."""
     generator = torch.Generator().manual_seed(13)
     values = torch.randn(size, *x.shape, generator=generator, dtype=torch.float64)
     drawn = {"binary": (values > 0.2).double(), "unit": values.sigmoid()}.get(x.support, values + 0.3)
+    if x.support == "levels":
+        drawn = (values.sigmoid() * (x.levels - 1)).round() / (x.levels - 1)
+    if missing:
+        seen = ((torch.arange(drawn.numel()) + 1) % 3 > 0).view(drawn.shape)
+        return Batch(torch.where(seen, drawn, torch.nan), torch.arange(size), mask=seen)
     return Batch(drawn, torch.arange(size))
 
 
@@ -61,11 +68,29 @@ def model_of(x: Space, z: Space, encoder: Any = None, decoder: Any = None, prior
             prior or randomize(ChainPrior(x, z)),
         ).double()
     flat = Space((x.size,), x.support)
+    asked = frozenset() if encoder is None else encoder.needs
+    fills = Trait.MISSING in asked and z.shape == x.shape
+    plain: Any = _Clamp if fills else _FlatDecoder
     return Model(
         encoder or randomize(_FlatEncoder(flat, z)),
-        decoder or randomize(_FlatDecoder(flat, z, x.shape), 0.5),
-        prior or randomize(Uniform(z) if z.support in ("simplex", "sphere") else FactorizedPrior(z)),
+        decoder or randomize(plain(flat, z.bottom, x.shape), 0.5),
+        prior or randomize(_offering(asked, x, z) or _plain_prior(z)),
     ).double()
+
+
+def _plain_prior(z: Space) -> Prior:
+    return Uniform(z) if z.support in ("simplex", "sphere") else FactorizedPrior(z)
+
+
+def _offering(asked: frozenset[str], x: Space, z: Space) -> Any:
+    """A registered prior that offers what an encoder asks for (its steps, to share them); None where none does."""
+    registry = load_registry()
+    for name in registry.catalogue().names("prior"):
+        found = registry.get("prior", name)
+        if asked & getattr(found.factory, "offers", frozenset()):
+            prior = Subject(found.component, found.factory)
+            return prior.build(task(x, z), **prior.small())
+    return None
 
 
 class Uniform(Prior):
@@ -126,24 +151,45 @@ class _FlatDecoder(AffineDecoder):
         return DiagonalNormal(made.loc.reshape(shape), made.scale.reshape(shape))
 
 
+class _Clamp(Decoder):
+    """Data are a part of the latent: certain where they agree with it, impossible elsewhere."""
+
+    def __init__(self, flat: Space, z: Space, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.net = nn.Identity()
+
+    def forward(self, z: Tensor, batch: Batch | None, model: Any) -> Any:
+        return _Certain(self.net(z))
+
+
+@dataclass(frozen=True)
+class _Certain:
+    z: Tensor
+
+    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        agree = (self.z == x) if mask is None else (self.z == x) | ~mask
+        return torch.where(agree.flatten(2).all(2), 0.0, -math.inf).to(self.z)
+
+
 def latents(subject: Subject, x: Space) -> list[tuple[Space, Any]]:
-    """The latent spaces that a decoder or prior is made for, with one for each.
+    """The latent spaces that a decoder or prior is made for, with one for each; the data's own where no other serves.
 
     Raises:
         Exception: it can be made for none; what the last attempt raised.
     """
     found: list[tuple[Space, Any]] = []
     error: Exception | None = None
-    for z in LATENTS + SURFACES + SEQUENCES:
-        if z in SEQUENCES and not unrolls(subject):
+    for z in (*LATENTS, *SURFACES, *SEQUENCES, *HIERARCHIES, x):
+        if (z in SEQUENCES and not unrolls(subject)) or (z == x and found):
             continue
         try:
-            part = subject.build(task(x, z))
+            part = subject.build(task(x, z), **(subject.small() if z in HIERARCHIES else {}))
         except Exception as raised:
             error = raised
             continue
         asked = {trait for trait in part.needs if trait.endswith("-latent")}
-        if asked <= {Trait.latent(z.support)} and (asked or z not in SURFACES):
+        layered = (Trait.LAYERS in part.needs) == (z in HIERARCHIES)
+        if layered and asked <= {Trait.latent(z.support)} and (asked or z not in SURFACES):
             found.append((z, part))
     if not found and error is not None:
         raise error
@@ -157,15 +203,18 @@ def unrolls(subject: Subject) -> bool:
 
 
 def data_spaces(needs: frozenset[str]) -> list[Space]:
-    """Small data for a part with these needs: every state of binary data and a line of real ones can be summed.
+    """Small data for a part with these needs: all states of bits and levels and a line of real ones can be summed.
 
-    A part that asks for no support serves real data, or should say what it needs.
+    A part that asks for no support serves real data, or should say what it needs. One for missing entries is asked of
+    bits, which can be summed over.
     """
     image, steps = Trait.IMAGE in needs, Trait.STEPS in needs
     binary = Space((3, 3) if image else (2, 2) if steps else (4,), "binary")
     real = Space((1, 1) if image else (2, 1) if steps else (1,))
+    levels = Space((1, 2) if image else (2,), "levels", levels=5)
     asked = {trait for trait in needs if trait.endswith("-data")}
-    return [space for space in (real, binary) if asked <= {Trait.data(space.support)}][:1]
+    spaces = (binary, real, levels) if Trait.MISSING in needs else (real, binary, levels)
+    return [space for space in spaces if asked <= {Trait.data(space.support)}][:1]
 
 
 def source_check(subject: Subject) -> Check:

@@ -49,7 +49,7 @@ def by_part(gradients: Mapping[str, Tensor], lanes: bool = False) -> dict[str, T
     for name, gradient in gradients.items():
         part = name.partition(".")[0]
         if part in PARTS:
-            found.setdefault(part, []).append(gradient.flatten(1 if lanes else 0))
+            found.setdefault(part, []).append(gradient.reshape(len(gradient), -1) if lanes else gradient.flatten())
     return {part: torch.cat(found[part], -1) for part in PARTS if part in found}
 
 

@@ -52,6 +52,18 @@ class Subject:
         """Whether the factory takes that parameter."""
         return any(p.name == parameter for p in self.component.parameters)
 
+    def small(self) -> dict[str, Any]:
+        """Parameters that make a part of a hierarchy small: layers of one latent, narrow nets, the fewest steps."""
+        found: dict[str, Any] = {}
+        for parameter in self.component.parameters:
+            name, lists = parameter.name, parameter.schema.get("type") == "array"
+            if name == "steps":
+                found[name] = self.smallest(name)
+            elif name in ("latent", "hidden") and lists:
+                width = 1 if name == "latent" else 6
+                found[name] = [[width] if isinstance(given, list) else width for given in parameter.default or (1,)]
+        return found
+
     def smallest(self, parameter: str) -> int:
         """The least whole number that the signature admits."""
         schema = next(p.schema for p in self.component.parameters if p.name == parameter)

@@ -47,7 +47,7 @@ class Likelihood(Protocol):
 
     @property
     def mean(self) -> Tensor:
-        """E[x | z], ``[K, B, *X]``."""
+        """E[x | z], ``[K, B, *X]``; where there is no closed form it raises :class:`Incompatible`, which says so."""
         ...
 
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -175,5 +175,5 @@ class Dataset(Protocol):
 
     @property
     def binarization(self) -> str:
-        """``dynamic``, ``static``, ``threshold`` or ``none``."""
+        """How bytes become what parts see: see :mod:`vbench.grey`; ``none`` where they are numbers as they are."""
         ...

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
 from torch import Tensor
 
 __all__ = ["Batch", "Draw", "Estimate", "Incompatible", "Space", "Support", "Trait"]
 
-Support = Literal["real", "binary", "categorical", "unit", "simplex", "sphere"]
+Support = Literal["real", "binary", "categorical", "unit", "levels", "simplex", "sphere"]
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,18 @@ class Space:
     Attributes:
         shape: event shape without K and B. A categorical latent is one-hot: ``(D, C)`` is D variables of C classes.
         support: ``real``, ``binary`` {0, 1}, ``categorical`` (one-hot in the last dimension), ``unit`` [0, 1],
-            ``simplex`` (weights that sum to one; densities are by the volume of all of them but the last) or ``sphere``
-            (vectors of length one; densities are by the sphere's own area).
-        layers: how a stacked latent of a hierarchy is cut along its first dimension; empty when it is not.
+            ``levels`` (so many values, evenly spaced from 0 to 1), ``simplex`` (weights that sum to one; densities are
+            by the volume of all of them but the last) or ``sphere`` (vectors of length one; densities are by the
+            sphere's own area).
+        layers: how a stacked latent of a hierarchy is cut along its first dimension, the layer next to the data first;
+            empty when it is not. What lies above that layer reaches the data through it alone: decoders see no more.
+        levels: how many values grey data have, or had before they were dequantised; 0 where nobody counted.
     """
 
     shape: tuple[int, ...]
     support: Support = "real"
     layers: tuple[int, ...] = ()
+    levels: int = 0
 
     @property
     def size(self) -> int:
@@ -37,12 +41,18 @@ class Space:
             size *= length
         return size
 
+    @property
+    def bottom(self) -> Space:
+        """What a decoder sees of it: the layer next to the data, or all of what is no hierarchy."""
+        return replace(self, shape=(self.layers[0], *self.shape[1:]), layers=()) if self.layers else self
+
 
 class Trait:
     """Abilities that parts offer and need, plain strings: a third party adds one by writing its own.
 
     Compatibility is set subtraction, ``needs - offers``. The host adds the traits of ``latent`` and ``data``
-    supports by itself, so a part that works on one kind of latent says, say, ``needs = {Trait.latent("binary")}``.
+    supports by itself, so a part that works on one kind of latent says, say, ``needs = {Trait.latent("binary")}``; it
+    adds IMAGE, COMPLETE and MISSING too, as the data are.
     """
 
     POSTERIOR: Final = "posterior"  # there is a q(z | x); the host adds it to every encoder that defines forward
@@ -61,7 +71,10 @@ class Trait:
     FACTORIZED_PRIOR: Final = "factorized-prior"  # the prior is one factorised density: closed-form KL
     INDEPENDENT_PRIOR: Final = "independent-prior"  # the prior asks no posterior; the host adds it to such priors
     PROPER_WEIGHT: Final = "proper-weight"  # draws come with log_q that makes p(x, z) / q a proper weight
+    LAYERS: Final = "layers"  # the latent is a hierarchy, cut by `Space.layers`; the host adds it
     IMAGE: Final = "image"  # data are [height, width]
+    COMPLETE: Final = "complete"  # every entry of every datum is observed
+    MISSING: Final = "missing"  # some entries are not: data come with masks
 
     @staticmethod
     def latent(support: Support) -> str:

@@ -30,8 +30,14 @@ CASES = [
     ("unordered-set", {"z": None, "k": 3}, "categorical", 3),
     ("vimco-arithmetic", {"k": 3}, "binary", 3),
 ]
+AGAIN = ("enumerate-categorical", "ovis-mixture", "unordered-set-binary")  # on a space more
 every = pytest.mark.parametrize(
-    ("name", "given", "where", "evaluations"), CASES, ids=[f"{name}-{where}" for name, _, where, _ in CASES]
+    ("name", "given", "where", "evaluations"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.slow] * (name in AGAIN))
+        for case in CASES
+        if (name := f"{case[0]}-{case[2]}")
+    ],
 )
 
 

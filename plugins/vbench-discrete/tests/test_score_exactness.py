@@ -26,32 +26,39 @@ from vbench import IWAE, Estimate, LeaveOneOut, Rng, Score
 from vbench.rng import derive
 
 ENCODER, EVERYTHING = {"encoder"}, {"value", "encoder", "decoder", "prior"}
+
+
+def slow(name, where, given):
+    """At a k or on a space more."""
+    return pytest.param(name, where, given, marks=pytest.mark.slow)
+
+
 CASES = [
     ("enumerate", "binary", {}),
     ("enumerate", "categorical", {}),
     ("disarm", "binary", {"k": 2}),
-    ("disarm", "binary", {"k": 4}),
+    slow("disarm", "binary", {"k": 4}),
     ("disarm-categorical", "categorical", {"k": 2}),
-    ("disarm-categorical", "categorical", {"k": 4}),
-    ("arm", "binary", {"k": 2}),
+    slow("disarm-categorical", "categorical", {"k": 4}),
+    slow("arm", "binary", {"k": 2}),
     ("arm", "binary", {"k": 4}),
-    ("arms", "binary", {"k": 2}),
+    slow("arms", "binary", {"k": 2}),
     ("arms", "binary", {"k": 3}),
-    ("arms", "binary", {"k": 4}),
-    ("disarm-iwae", "binary", {"k": 1}),
+    slow("arms", "binary", {"k": 4}),
+    slow("disarm-iwae", "binary", {"k": 1}),
     ("disarm-iwae", "binary", {"k": 3}),
-    ("vimco-arithmetic", "binary", {"k": 2}),
+    slow("vimco-arithmetic", "binary", {"k": 2}),
     ("vimco-arithmetic", "categorical", {"k": 3}),
-    ("ovis", "binary", {"k": 2}),
+    slow("ovis", "binary", {"k": 2}),
     ("ovis", "categorical", {"k": 3}),
     ("double-cv", "binary", {"k": 2}),
-    ("double-cv", "binary", {"k": 3}),
+    slow("double-cv", "binary", {"k": 3}),
     ("rodeo", "binary", {"k": 2}),
-    ("rodeo", "binary", {"k": 3}),
+    slow("rodeo", "binary", {"k": 3}),
     ("unordered-set", "binary", {"k": 2}),
-    ("unordered-set", "binary", {"k": 4}),
+    slow("unordered-set", "binary", {"k": 4}),
     ("unordered-set", "categorical", {"k": 3}),
-    ("rws", "binary", {"k": 2}),
+    slow("rws", "binary", {"k": 2}),
     ("rws", "categorical", {"k": 3}),
 ]
 
@@ -242,7 +249,7 @@ def test_a_wrong_twin_fails_where_it_is_wrong_and_nowhere_else(name):
 
 
 def test_every_estimator_of_this_family_has_cases_and_a_twin():
-    assert {name for name, _, _ in CASES} == set(TWINS) <= set(vbench_estimators())
+    assert {getattr(case, "values", case)[0] for case in CASES} == set(TWINS) <= set(vbench_estimators())
 
 
 def test_rws_is_not_the_gradient_of_its_bound():

@@ -33,14 +33,21 @@ ESTIMATORS = vbench_estimators()
 WHERE = {case.name: case for case in MODELS}
 N = 4096
 POINTS = schedule(3, 0.1, "log")
+
+
+def slow(name, where, given):
+    """With other parameters or on a model more."""
+    return pytest.param(name, where, given, marks=pytest.mark.slow)
+
+
 CASES = [
-    ("beta", "line", {"beta": 3.0}),
+    slow("beta", "line", {"beta": 3.0}),
     ("beta", "line", {"beta": 0.4, "kl": "analytic", "k": 2}),
     ("ciwae", "line", {"beta": 0.3, "k": 2}),
     ("cubo", "binary", {"k": 2}),
-    ("cubo", "categorical", {"k": 3, "order": 1.5}),
+    slow("cubo", "categorical", {"k": 3, "order": 1.5}),
     ("cubo", "binary", {"k": 2, "scale": -3.0}),
-    ("free-bits", "linear-gaussian", {"nats": 0.15}),
+    slow("free-bits", "linear-gaussian", {"nats": 0.15}),
     ("free-bits", "linear-gaussian", {"nats": 0.15, "over": "datum", "k": 2}),
     ("infovae-mmd", "line", {"alpha": 0.3, "weight": 20.0}),
     ("jvi", "line", {"order": 1, "k": 3}),
@@ -48,16 +55,16 @@ CASES = [
     ("miwae", "line", {"m": 3, "k": 2}),
     ("mmd-net", "linear-gaussian", {"k": 2, "width": 1.0}),
     ("piwae", "line", {"m": 3, "k": 1}),
-    ("piwae", "pseudo", {"m": 3, "k": 1}),
+    slow("piwae", "pseudo", {"m": 3, "k": 1}),
     ("tvo", "binary", {"k": 2, "partitions": 3, "first": 0.1}),
-    ("tvo", "line", {"k": 2, "partitions": 1}),
+    slow("tvo", "line", {"k": 2, "partitions": 1}),
     ("tvo-reparam", "line", {"k": 2, "partitions": 3, "first": 0.1}),
     ("wae-gan", "line", {"z": Space((1,)), "cost": "likelihood"}),
-    ("wae-gan", "pseudo", {"z": Space((1,)), "k": 2}),
+    slow("wae-gan", "pseudo", {"z": Space((1,)), "k": 2}),
     ("wae-mmd", "line", {"weight": 20.0, "cost": "likelihood", "k": 2}),
-    ("wae-mmd", "pseudo", {"weight": 20.0, "kernel": "rbf"}),
+    slow("wae-mmd", "pseudo", {"weight": 20.0, "kernel": "rbf"}),
     ("wake-sleep", "binary", {"k": 2}),
-    ("wake-sleep", "pseudo", {}),
+    slow("wake-sleep", "pseudo", {}),
 ]
 
 
@@ -310,7 +317,11 @@ def test_a_wrong_twin_fails_where_it_is_wrong(name):
 
 
 def test_every_estimator_has_cases_and_a_twin():
-    assert {name for name, _, _ in CASES} == {name.partition(",")[0] for name in TWINS} == set(ESTIMATORS)
+    assert (
+        {getattr(case, "values", case)[0] for case in CASES}
+        == {name.partition(",")[0] for name in TWINS}
+        == set(ESTIMATORS)
+    )
 
 
 def test_annealing_goes_from_nothing_to_the_whole_rate():

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 from vbench_flows.flow import FlowPrior
 from vbench_flows.householder import HouseholderEncoder
@@ -32,10 +33,17 @@ ENCODERS = {
     "sylvester-orthogonal": (SylvesterEncoder, {"steps": 2}),
     "sylvester-triangular": (SylvesterEncoder, {"steps": 2, "variant": "triangular"}),
 }
+# made of the steps of another: their log-determinants are checked by default, their long sums over a plane are not
+ALIKE = ("nsf-autoregressive", "sylvester-bottleneck", "sylvester-householder", "sylvester-orthogonal")
 PRIORS = {
     "flow-autoregressive": (FlowPrior, {"conditioner": (6,)}),
     "flow-coupling": (FlowPrior, {"structure": "coupling", "conditioner": (6,)}),
 }
+
+
+def few(names):
+    """The same names, those made of the steps of another with the long tests only."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in ALIKE)) for name in names]
 
 
 def spread(part, size=0.7, seed=5):

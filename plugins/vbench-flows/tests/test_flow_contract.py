@@ -35,7 +35,7 @@ def test_a_frozen_model_lets_gradients_through_to_z_alone(kind, name):
 
 
 @every
-@pytest.mark.parametrize("rule", [Pathwise, DoublyReparameterized])
+@pytest.mark.parametrize("rule", [Pathwise, pytest.param(DoublyReparameterized, marks=pytest.mark.slow)])
 def test_lanes_have_keys_and_parameters_of_their_own(kind, name, rule):
     model, batch, estimator = model_of(kind, name), data(), rule(IWAE(), 2)
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from flow_cases import ENCODERS, PRIORS, AtTheImage, FlippedSign, Nodes, data, encoder, log_det, prior, twisted
+from flow_cases import ENCODERS, PRIORS, AtTheImage, FlippedSign, Nodes, data, encoder, few, log_det, prior, twisted
 
 from tests import toys
 from vbench import ELBO, Batch, DoublyReparameterized, Encoder, Model, Pathwise, Prior
@@ -98,7 +98,7 @@ def off(found, exact):
     return {part: float((found[part] - exact[part]).norm() / exact[part].norm()) for part in exact}
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", few(ENCODERS))
 def test_pathwise_gradient_of_every_part(name):
     model, batch = model_of(encoder(name, size=0.3)), data(2)
     exact = truth(model, batch, 24)
@@ -107,7 +107,7 @@ def test_pathwise_gradient_of_every_part(name):
         assert max(off(exact, truth(model, batch, 36)).values()) < LIMIT.get(name, 5e-3)
 
 
-@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("name", few(SMOOTH))
 def test_doubly_reparameterised_gradient_of_every_part(name):
     model, batch = model_of(encoder(name, size=0.3)), data(2)
     assert max(off(estimated(model, batch, 36, DoublyReparameterized), truth(model, batch, 36)).values()) < LIMIT.get(
@@ -115,8 +115,8 @@ def test_doubly_reparameterised_gradient_of_every_part(name):
     )
 
 
-@pytest.mark.parametrize("wrong", [FlippedSign, AtTheImage])
-@pytest.mark.parametrize("name", MOVES)
+@pytest.mark.parametrize("wrong", [FlippedSign, pytest.param(AtTheImage, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", few(MOVES))
 def test_a_wrong_step_is_seen_in_the_encoder_alone(name, wrong):
     right, batch = encoder(name, size=0.3), data(2)
     exact = truth(model_of(right), batch, 16)

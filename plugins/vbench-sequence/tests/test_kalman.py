@@ -44,7 +44,7 @@ def values(estimator, n, seed=1):
         return estimator(MODEL, wide, Rng(seed)).value.reshape(n, 2)
 
 
-@pytest.mark.parametrize("schedule", ["never", "adaptive", "always"])
+@pytest.mark.parametrize("schedule", [pytest.param("never", marks=pytest.mark.slow), "adaptive", "always"])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_estimate_is_the_evidence_on_average(schedule, scheme):
     ratio = (values(particle_filter(8, schedule, scheme, 0.5, "dropped"), 5000) - TRUTH).exp()

@@ -8,14 +8,15 @@ import numpy as np
 import torch
 
 from vbench.builtin.datasets.tensors import TensorDataset, fingerprint, permutation, splits
-from vbench.types import Space
+from vbench.grey import notes, seen
 
 __all__ = ["digits"]
 
 
 def digits(
     binarization: Annotated[
-        Literal["dynamic", "static", "threshold"], "how grey values become bits; worth 1 to 2 nats"
+        Literal["dynamic", "fixed", "threshold", "levels", "dequantized"],
+        "how grey values become bits (worth 1 to 2 nats), or stay grey",
     ] = "dynamic",
 ) -> TensorDataset:
     """Digits: 8 x 8 scans of handwritten digits inside scikit-learn, nothing to download.
@@ -27,7 +28,7 @@ def digits(
     Repository, doi:10.24432/C50P49
 
     Args:
-        binarization: how grey values become bits.
+        binarization: how grey values become bits; ``levels`` keeps all 17, ``dequantized`` adds uniform noise to them.
     """
     # scikit-learn takes a second to import
     from sklearn.datasets import load_digits
@@ -39,8 +40,9 @@ def digits(
     grey = torch.from_numpy(np.rint(values * (255 / 16)).astype(np.uint8))
     return TensorDataset(
         *splits(grey[order], 1297, 200),
-        x=Space((8, 8), "binary"),
+        x=seen((8, 8), binarization, 17),
         digest=fingerprint("digits", values.tobytes(), classes.astype(np.uint8).tobytes(), 1297, 200),
         binarization=binarization,
         labels=splits(torch.from_numpy(classes)[order], 1297, 200)._asdict(),
+        notes=notes(seen((8, 8), binarization, 17)),
     )

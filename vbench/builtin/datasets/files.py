@@ -78,7 +78,17 @@ def _mnist(name: str, sha256: str, size: int) -> File:
     return File(name, sha256, size, tuple(root + name for root in roots))
 
 
+def _binarized(split: str, sha256: str, size: int) -> File:
+    name = f"binarized_mnist_{split}.amat"
+    return File(name, sha256, size, (f"https://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/{name}",))
+
+
 SOURCES: Final[Mapping[str, tuple[File, ...]]] = {
+    "binarized-mnist": (
+        _binarized("train", "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d", 78_400_000),
+        _binarized("valid", "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2", 15_680_000),
+        _binarized("test", "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c", 15_680_000),
+    ),
     "frey": (
         File(
             "frey_rawface.mat",

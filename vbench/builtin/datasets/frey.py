@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from annotated_types import Ge
 
 from vbench.builtin.datasets.files import DataError, contents
 from vbench.builtin.datasets.tensors import TensorDataset, fingerprint, permutation, splits
-from vbench.types import Space
+from vbench.grey import notes, seen
 
 __all__ = ["frey"]
 
@@ -19,12 +19,19 @@ __all__ = ["frey"]
 def frey(
     valid: Annotated[int, Ge(1), "validation rows"] = 200,
     test: Annotated[int, Ge(1), "test rows"] = 200,
+    binarization: Annotated[
+        Literal["dequantized", "levels", "none"], "what becomes of grey values: noise added, levels, or as they are"
+    ] = "dequantized",
 ) -> TensorDataset:
-    """Frey faces: 1965 frames of a video of one face, 28 x 20, grey values in [0, 1].
+    """Frey faces: 1965 frames of a video of one face, 28 x 20, 256 grey values.
 
     Frames are shuffled by a fixed permutation, 1565 / 200 / 200 rows as in Tomczak and Welling (2018).
     Neighbouring frames are near copies, so held-out rows have near copies among the training rows; papers do
     the same.
+
+    ``dequantized`` adds uniform noise, so that a density bounds the probability of the grey values; ``levels`` leaves
+    them to decoders that know levels; ``none`` takes bytes for real numbers, whose density can grow without end, as
+    papers do that report more than a thousand nats.
 
     Source: Frey, Colmenarez, Huang (1998), "Mixtures of local linear subspaces for face recognition",
     doi:10.1109/CVPR.1998.698584; file of Roweis, https://cs.nyu.edu/~roweis/data.html
@@ -32,6 +39,7 @@ def frey(
     Args:
         valid: rows to select on.
         test: rows to report on.
+        binarization: what becomes of grey values.
 
     Raises:
         DataError: no row is left to train on, or the file is wrong or cannot be had.
@@ -48,7 +56,8 @@ def frey(
         raise DataError(f"frey: valid={valid} and test={test} leave none of {len(frames)} faces to train on")
     return TensorDataset(
         *splits(frames[permutation(len(frames), "frey")], train, valid),
-        x=Space((28, 20), "unit"),
+        x=seen((28, 20), binarization),
         digest=fingerprint("frey", content, "valid", valid, "test", test),
-        binarization="none",
+        binarization=binarization,
+        notes=notes(seen((28, 20), binarization)),
     )

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from vbench.builtin.datasets.files import DataError
 from vbench.builtin.datasets.tensors import TensorDataset, fingerprint, permutation
+from vbench.grey import notes as grey_notes
+from vbench.grey import seen
 from vbench.types import Space
 
 __all__ = ["npz"]
@@ -36,7 +38,9 @@ def npz(
     folder: Path,
     path: Annotated[str, "a .npz file, relative to the grid's folder or absolute"],
     support: Annotated[Literal["auto", "binary", "bytes", "unit", "real"], "of the values; auto: as they are"] = "auto",
-    binarization: Annotated[Literal["dynamic", "static", "threshold", "none"], "how bytes become bits"] = "dynamic",
+    binarization: Annotated[
+        Literal["dynamic", "fixed", "threshold", "levels", "dequantized", "none"], "how bytes become bits, or stay grey"
+    ] = "dynamic",
     held_out: Annotated[float, Gt(0), Lt(0.5), "share of train for each split that the file lacks"] = 0.1,
     seed: Annotated[int, Ge(0), "of the permutation that cuts these"] = 0,
     sha256: Annotated[str, "of the file, checked where given"] = "",
@@ -45,7 +49,7 @@ def npz(
 
     Arrays are ``[n, *X]``, two dimensions in X an image, and labels ``train_labels`` and so on ``[n]``. Nothing is
     unpickled. What the values are is inferred and declared to the parts: zeros and ones are ``binary``, other bytes
-    are ``bytes`` (intensities, which ``binarization`` turns into bits; under ``none`` into numbers in [0, 1]), other
+    are ``bytes`` (intensities, which ``binarization`` turns into bits, or leaves as levels or numbers in [0, 1]), other
     values in [0, 1] are ``unit``, and all others ``real``. A split that the file lacks is cut from ``train`` by a fixed
     permutation; the column ``data_notes`` of the cells table says so.
 
@@ -73,18 +77,19 @@ def npz(
         for name, array in arrays.items()
         if name not in _SPLITS
     }
-    notes = _complete(rows, labels, held_out, seed, path)
-    bits = kind == "bytes" and binarization != "none"
-    seen: Literal["binary", "unit", "real"] = "binary" if bits else "unit" if kind == "bytes" else kind
+    cut = _complete(rows, labels, held_out, seed, path)
+    shape = tuple(rows["train"].shape[1:])
+    x = seen(shape, binarization) if kind == "bytes" else Space(shape, kind)
+    how = "by its values" if support == "auto" else "as declared"
     return TensorDataset(
         train=rows["train"],
         valid=rows["valid"],
         test=rows["test"],
-        x=Space(tuple(rows["train"].shape[1:]), seen),
-        digest=fingerprint("npz", kind, *told, *notes),
-        binarization=binarization if bits else "none",
+        x=x,
+        digest=fingerprint("npz", kind, *told, *cut),
+        binarization=binarization if kind == "bytes" else "none",
         labels=labels,
-        notes="; ".join([f"{kind} {'by its values' if support == 'auto' else 'as declared'}", *notes]),
+        notes="; ".join(filter(None, [f"{kind} {how}", *cut, grey_notes(x)])),
     )
 
 

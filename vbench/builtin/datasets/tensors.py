@@ -29,7 +29,7 @@ class TensorDataset:
         x: what the parts see, after binarisation.
         digest: hex SHA-256 of the content and how it is split, without binarisation. Of made data: of the
             recipe, since floats differ in last bits between machines.
-        binarization: dynamic, static, threshold or none.
+        binarization: how bytes become what parts see (see :mod:`vbench.grey`).
         labels: class of each row ``[n]`` by split, where there are classes; no part sees them.
         masks: observed entries ``[n, *X]`` by split, where some are not.
         notes: what was made of the source besides, for people; a column of the cells table.

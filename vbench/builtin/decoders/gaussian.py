@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vbench.builtin.decoders.bernoulli import OutputBias
+from vbench.builtin.decoders.levels import refuse_levels
 from vbench.builtin.nets import Activation, mlp, set_output_bias
 from vbench.families import DiagonalNormal
 from vbench.types import Batch, Decoder, Space
@@ -22,7 +23,8 @@ class GaussianDecoder(Decoder):
     r"""Independent Gaussian pixels, mean and variance from one net.
 
     :math:`p(x | z) = N(\mu(z), \mathrm{diag}\, \sigma^2(z))`, :math:`\sigma = \text{floor} + \mathrm{softplus}(\cdot)`.
-    Without the floor the density of repeated values is unbounded, so its choice is part of any number in nats.
+    Without the floor the density of repeated values is unbounded, so its choice is part of any number in nats. Grey
+    levels have to be dequantised first (``binarization=dequantized``).
 
     Source: Kingma & Welling (2014), Auto-Encoding Variational Bayes, arXiv:1312.6114, appendix C.2.
     """
@@ -40,6 +42,7 @@ class GaussianDecoder(Decoder):
         floor: Annotated[float, Gt(0), "smallest standard deviation"] = 0.01,
     ) -> None:
         super().__init__()
+        refuse_levels(x)
         self.shape, self.floor = x.shape, floor
         self.net = mlp(z.size, hidden, 2 * x.size, activation)
         start = mean.flatten() if output_bias == "mean" else mean.new_zeros(x.size)

@@ -9,6 +9,7 @@ from annotated_types import Gt
 from torch import Tensor, nn
 
 from vbench.builtin.decoders.bernoulli import OutputBias
+from vbench.builtin.decoders.levels import refuse_levels
 from vbench.builtin.nets import set_output_bias
 from vbench.families import DiagonalNormal
 from vbench.types import Batch, Decoder, Space
@@ -37,6 +38,7 @@ class LinearGaussianDecoder(Decoder):
         output_bias: Annotated[OutputBias, "where b starts: at the training mean, or at zero"] = "mean",
     ) -> None:
         super().__init__()
+        refuse_levels(x)
         self.shape = x.shape
         self.linear = nn.Linear(z.size, x.size)
         set_output_bias(self.linear, mean if output_bias == "mean" else mean.new_zeros(x.size))
