@@ -38,8 +38,10 @@ class Grid(NamedTuple):
     )
 
 
-def grid(space: Space) -> Grid:
+def grid(space: Space, fine: int = 1) -> Grid:
     """Every state of a discrete event; the midpoint rule in ``z = 2 tan u`` for one or two real ones.
+
+    ``fine`` times as many points along each real variable.
 
     On a simplex that rule is for the log odds of each weight in what those before it have left. A circle is cut by the
     angle, a sphere by longitude, and by Gauss's rule in height.
@@ -58,7 +60,7 @@ def grid(space: Space) -> Grid:
         return Grid(points, log_weight, log_weight[:, None].expand_as(points))
     if space.size > 2:
         raise ValueError(f"no rule for {space.size} real variables")
-    z, log_step = _line(_LINE if space.size == 1 else _SIDE)
+    z, log_step = _line(fine * (_LINE if space.size == 1 else _SIDE))
     points = torch.cartesian_prod(*[z] * space.size).reshape(-1, *space.shape)
     steps = torch.cartesian_prod(*[log_step] * space.size).reshape(points.shape)
     return Grid(points, steps.flatten(1).sum(1), steps)
