@@ -123,7 +123,7 @@ def _published(written: Written, expected: Contents) -> Iterator[str]:
         if mine != theirs:
             yield f"published value [{place}]: {theirs} on the page, {mine} by the study's file"
     printed = {
-        (given["data-published"], given.get("data-f")): (given.get("value"), text)
+        (given["data-published"], str(given.get("data-f"))): (given.get("value"), text)
         for given, text in written.data
         if "data-published" in given
     }
@@ -136,7 +136,7 @@ def _published(written: Written, expected: Contents) -> Iterator[str]:
     for which in sorted(printed.keys() | known.keys(), key=str):
         if printed.get(which) != known.get(which):
             shown, asked = printed.get(which), known.get(which)
-            yield f"published value [{which[0]}]: {which[1]} is {shown} where it is printed, {asked} by the study's file"
+            yield f"published value [{which[0]}]: {which[1]} is {shown} where it is printed, {asked} by the file"
 
 
 def _rounds(text: str, exact: float | None) -> bool:
