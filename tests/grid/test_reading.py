@@ -19,7 +19,7 @@ SHARED = Gradients(
 )
 KEYS = "name, plugins, datasets, encoders, decoders, priors, estimators, seeds, train, measure"
 FOLDER = "expected a name for a folder (letters, digits, '.', '_', '-', not starting with '.', at most 80)"
-TRAIN = "steps, batch, optimizer, lr, clip, patience, inner, budget, sweep"
+TRAIN = "steps, batch, optimizer, lr, clip, schedule, warmup, step_size, gamma, patience, inner, budget, sweep"
 SEEDS = "expected a number of seeds (1 to 1000000) or a list of distinct integers >= 0"
 ENTRY = "name, name[param=value] or name: {param: value}"
 SMALL = {

@@ -15,7 +15,7 @@ __all__ = ["FillSVIEncoder"]
 
 
 class FillSVIEncoder(Encoder):
-    r"""Stochastic variational inference: a table with the parameters of every entry of every training datum.
+    r"""Stochastic variational inference: a table of parameters for every entry of every datum.
 
     .. math:: q(x_{\mathrm{mis}} | x_{\mathrm{obs}}) = \prod_{i \in \mathrm{mis}} q(x_i; c\, t_{ni})
 
