@@ -164,13 +164,15 @@ def test_a_scheduled_run_that_was_cut_short_goes_on_with_its_bits(optimizer, sch
     )
     whole, _ = trained(reparam, settings, stops=(12,))
 
-    def points():
-        return Points(tmp_path / "point", every=1e-9, identity={"key": "one"})
+    def points(course):
+        notes = {"notes": lambda: {"course": course.notes()}}
+        return Points(tmp_path / "point", every=1e-9, identity={"key": "one"}, **notes)
 
-    first = train(cell(reparam), settings, SEED, (7, 12), Stopwatch(), lambda *_: None, points())
+    course = Course(settings)
+    first = train(cell(reparam), settings, SEED, (7, 12), Stopwatch(), lambda *_: None, points(course), course)
     assert next(first)[0] == 7
     first.close()
-    again, built = points(), cell(reparam)
+    again, built = points(Course(settings)), cell(reparam)
     assert again.load() is not None
     assert [step for step, _ in train(built, settings, SEED, (12,), Stopwatch(), lambda *_: None, again)] == [12]
     assert again.step == 7

@@ -118,12 +118,12 @@ def _prints(written: Written) -> Iterator[str]:
 def _published(written: Written, expected: Contents) -> Iterator[str]:
     """What others published against the study's file of it, in the list and where it is printed."""
     wanted = told(expected)
-    for place in range(max(len(wanted), len(written.published))):
-        mine, theirs = (values[place] if place < len(values) else None for values in (wanted, written.published))
+    for index in range(max(len(wanted), len(written.published))):
+        mine, theirs = (values[index] if index < len(values) else None for values in (wanted, written.published))
         if mine != theirs:
-            yield f"published value [{place}]: {theirs} on the page, {mine} by the study's file"
-    printed = {
-        (given["data-published"], str(given.get("data-f"))): (given.get("value"), text)
+            yield f"published value [{index}]: {theirs} on the page, {mine} by the study's file"
+    printed: dict[tuple[str, str], tuple[str | None, str]] = {
+        (given["data-published"], given.get("data-f", "")): (given.get("value"), text)
         for given, text in written.data
         if "data-published" in given
     }
@@ -136,7 +136,8 @@ def _published(written: Written, expected: Contents) -> Iterator[str]:
     for which in sorted(printed.keys() | known.keys(), key=str):
         if printed.get(which) != known.get(which):
             shown, asked = printed.get(which), known.get(which)
-            yield f"published value [{which[0]}]: {which[1]} is {shown} where it is printed, {asked} by the file"
+            place = f"published value [{which[0]}]: {which[1]}"
+            yield f"{place} is {shown} where it is printed, {asked} by the study's file"
 
 
 def _rounds(text: str, exact: float | None) -> bool:
