@@ -171,12 +171,14 @@ def _proper(model: Model, batch: Batch) -> Outcome:
         h = _moments(draw.z, pilot, z)  # [K, B, F]
         terms = joint.softmax(0)[..., None] * _moments(_spread(points.points, batch), pilot, z)  # [S, B, F]
         found = mean_is((weight[..., None] * h).flatten(1), terms.sum(0).flatten())
-        if found.verdict is Verdict.PASS or Trait.NORMALIZED not in model.encoder.offers:
+        if found.verdict is Verdict.PASS or Trait.NORMALIZED not in model.encoder.offers or z.support != "real":
             return found
         posterior: Any = model.posterior(batch)
         own = model.log_joint(batch, draw.z) - posterior.log_prob(draw.z) - joint.logsumexp(0)
         weight = weight * (-own).sigmoid()
         everywhere = joint - joint.logsumexp(0) - _masses(model, batch)[1]
+        if bool(everywhere.isposinf().any()):  # what q can never draw would be bounded away
+            return found
         terms = terms * (-everywhere).sigmoid()[..., None]
     return mean_is((weight[..., None] * h).flatten(1), terms.sum(0).flatten())
 
