@@ -219,7 +219,7 @@ def _shown(table: DataFrame) -> DataFrame:
                 name,
                 f"{row['value']:.3f}",
                 f"{row['estimate']:.3f}{between}" if row["estimate"] == row["estimate"] else "",
-                f"{row['p_holm']:.3g}" if row["p_holm"] == row["p_holm"] else "",
+                _p(row["p_holm"]),
                 row["verdict"],
                 str(row["seeds"]),
                 f"{row['data']:.0f}" if row["data"] == row["data"] else "",
