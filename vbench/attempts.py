@@ -163,17 +163,20 @@ def _encoded(values: Iterable[float]) -> str:
 def read_values(path: Path) -> dict[str, NDArray[np.float32]]:
     """The values of single data that the file of an attempt keeps, by split and metric: ``test log_likelihood``."""
     import numpy as np
-    import pyarrow.parquet as pq
 
-    kept = json.loads(pq.read_metadata(path).metadata.get(_VALUES.encode(), b"{}"))
-    return {name: np.frombuffer(base64.b64decode(text), "<f4") for name, text in kept.items()}
+    return {name: np.frombuffer(each, "<f4") for name, each in _kept(path, _VALUES).items()}
 
 
 def read_pictures(path: Path) -> dict[str, bytes]:
     """The pictures that the file of an attempt keeps, PNG files by their names."""
+    return _kept(path, _PICTURES)
+
+
+def _kept(path: Path, where: str) -> dict[str, bytes]:
+    """What one entry of a file's metadata holds, by name."""
     import pyarrow.parquet as pq
 
-    kept = json.loads(pq.read_metadata(path).metadata.get(_PICTURES.encode(), b"{}"))
+    kept = json.loads(pq.read_metadata(path).metadata.get(where.encode(), b"{}"))
     return {name: base64.b64decode(text) for name, text in kept.items()}
 
 

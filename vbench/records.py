@@ -11,7 +11,7 @@ import difflib
 import itertools
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -123,9 +123,10 @@ class Store:
         """For each key, the values of single data that its attempt keeps, in single precision."""
         return {key: read_values(attempt.file.path) for key, attempt in _best(self._attempts()).items()}
 
-    def pictures(self) -> dict[str, dict[str, bytes]]:
-        """For each key, the pictures that its attempt keeps: PNG files by their names."""
-        return {key: read_pictures(attempt.file.path) for key, attempt in _best(self._attempts()).items()}
+    def pictures(self, keys: Container[str]) -> dict[str, dict[str, bytes]]:
+        """For each of these keys, the pictures that its attempt keeps: PNG files by their names."""
+        best = _best(self._attempts())
+        return {key: read_pictures(attempt.file.path) for key, attempt in best.items() if key in keys}
 
     def compact(self) -> dict[str, Outcome]:
         """Write ``cells.parquet``, for other tools, and the index; both can be made again from the records.

@@ -18,12 +18,16 @@ from vbench.report.summary import AXES, MODEL_AXES
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-__all__ = ["Evidence", "Study", "evidence", "plain", "read_evidence", "short_names"]
+__all__ = ["PUBLISHED", "Evidence", "Study", "evidence", "plain", "read_evidence", "short_names"]
 
 Study = "str | Path | tuple[DataFrame, DataFrame] | Evidence"
 """A study's folder, or its frames ``(records, cells)`` as :func:`vbench.load` gives them, filtered as one likes."""
 
+PUBLISHED: Final = "published.csv"
+"""The file in a study's folder of what others have published."""
+
 _SOURCE: Final = ("metric", "split", "part")
+_PICTURED: Final = "sample_mmd_squared"  # what is measured of all samples that are drawn
 _MEASURED: Final = ("cell", "seed", "step", "value", "std_error", "n", "unit")
 
 # what a terminal, a picture or a page would obey instead of show
@@ -89,7 +93,9 @@ class Evidence:
         """PNG files by their names, for each cell that has some."""
         from vbench.records import Store
 
-        return {cell: each for cell, each in Store(self.folder).pictures().items() if each} if self.folder else {}
+        drawn = set(self.records.loc[self.records["metric"] == _PICTURED, "cell"])
+        found = Store(self.folder).pictures(drawn) if self.folder and drawn else {}
+        return {cell: each for cell, each in found.items() if each}
 
     @functools.cached_property
     def _joined(self) -> DataFrame:
@@ -161,13 +167,13 @@ def read_evidence(folder: str | Path) -> Evidence:
     reasons = stale_reasons(store.outcomes().values(), code_digest())
     found = _named(records, cells.assign(stale=[reasons[key] for key in cells["cell"]]))
     damaged = tuple(plain(path.name) for path, _ in store.damaged)
-    named = replace(found, name=plain(store.study), damaged=damaged)
-    return replace(named, published=_published(store.folder), folder=store.folder)
+    published, folder = _published(store.folder), store.folder
+    return replace(found, name=plain(store.study), damaged=damaged, published=published, folder=folder)
 
 
 def _published(folder: Path) -> str | None:
     try:
-        return (folder / "published.csv").read_bytes().decode("utf-8", "replace")
+        return (folder / PUBLISHED).read_bytes().decode("utf-8", "replace")
     except FileNotFoundError:
         return None
 

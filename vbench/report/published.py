@@ -9,22 +9,21 @@ between (``prior=vamp encoder.latent=40``); a component is known by its name alo
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from vbench.report.evidence import plain
+from vbench.grid.positions import nearest
+from vbench.report.evidence import PUBLISHED, plain
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["FILE", "Published", "PublishedError", "matching", "read_published"]
+__all__ = ["Published", "PublishedError", "matching", "read_published"]
 
-FILE: Final = "published.csv"
 _ASKED: Final = ("source", "metric", "value")
 _KNOWN: Final = (*_ASKED, "split", "std_error", "unit", "cells")
 
@@ -66,11 +65,11 @@ def read_published(text: str) -> list[Published]:
     except csv.Error as error:
         raise _wrong(reader.line_num, str(error)) from None
     if not rows:
-        raise PublishedError(f"{FILE}: it is empty")
+        raise PublishedError(f"{PUBLISHED}: it is empty")
     heads = [plain(head.strip().lstrip("\ufeff")) for head in rows[0][1]]
     for name in _ASKED:
         if name not in heads:
-            raise _wrong(rows[0][0], f"no column {name!r}{_near(name, heads)}")
+            raise _wrong(rows[0][0], f"no column {name!r}{nearest(name, heads)}")
     if twice := next((head for head in heads if heads.count(head) > 1), None):
         raise _wrong(rows[0][0], f"two columns {twice!r}")
     found = []
@@ -125,7 +124,7 @@ def matching(value: Published, cells: DataFrame) -> tuple[list[int], str]:
     kept = cells
     for name, wanted in value.cells.items():
         if name not in cells:
-            return [], f"no cell of this study has a column {name!r}{_near(name, [str(column) for column in cells])}"
+            return [], f"no cell of this study has a column {name!r}{nearest(name, map(str, cells))}"
         kept = kept[[_agrees(found, wanted) for found in kept[name]]]
     found = sorted({int(combination) for combination in kept["combination"]})
     return found, "" if found else "no cell of this study has these"
@@ -142,9 +141,4 @@ def _agrees(found: Any, wanted: str) -> bool:
 
 
 def _wrong(line: int, what: str) -> PublishedError:
-    return PublishedError(f"{FILE} line {line}: {what}")
-
-
-def _near(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    return PublishedError(f"{PUBLISHED} line {line}: {what}")
