@@ -39,7 +39,9 @@ def z_score(values, truth):
 
 def test_discrepancy_is_unbiased_with_its_error():
     pairs = [(normal(40, 2 * i), normal(40, 2 * i + 1, SHIFT)) for i in range(400)]
-    values, errors = zip(*[discrepancy.mmd_squared(x, y, WIDTH) for x, y in pairs], strict=True)
+    values, errors = zip(
+        *[discrepancy.mmd_squared(discrepancy.pooled_kernel(x, y, WIDTH)) for x, y in pairs], strict=True
+    )
     assert abs(z_score(values, true_mmd_squared())) < 4
     assert np.mean(errors) == pytest.approx(np.std(values), rel=0.15)
     assert z_score([with_diagonal(x, y, WIDTH) for x, y in pairs], true_mmd_squared()) > 10
@@ -51,12 +53,12 @@ def test_discrepancy_by_loops():
     n = len(x)
     own = sum(k(s[i], s[j]) for s in (x, y) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
     across = 2 * sum(k(a, b) for a in x for b in y) / n**2
-    assert discrepancy.mmd_squared(x, y, WIDTH)[0] == pytest.approx(own - across, rel=1e-12)
+    assert discrepancy.mmd_squared(discrepancy.pooled_kernel(x, y, WIDTH))[0] == pytest.approx(own - across, rel=1e-12)
 
 
 def permuted(seed, shift):
     x, y = normal(20, 2 * seed), normal(20, 2 * seed + 1, shift)
-    return discrepancy.permutation_p(x, y, WIDTH, torch.Generator().manual_seed(seed), 99)
+    return discrepancy.permutation_p(discrepancy.pooled_kernel(x, y, WIDTH), torch.Generator().manual_seed(seed), 99)
 
 
 def test_permutation_p_is_uniform_where_nothing_differs_and_small_where_it_does():
@@ -185,7 +187,8 @@ def test_pictures_are_kept_and_drawn(study):
 
     import matplotlib.image
 
-    (kept,) = Store(study).pictures().values()
+    store = Store(study)
+    (kept,) = store.pictures(store.outcomes()).values()
     assert set(kept) == {"samples", "reconstructions"}
     picture = matplotlib.image.imread(io.BytesIO(kept["samples"]))
     assert picture.shape == (6 * 9, 6 * 9)

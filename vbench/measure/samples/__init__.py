@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from vbench.measure.samples.quality import RECONSTRUCTIONS, SAMPLES, pictures, sample_quality
+from vbench.measure.samples.quality import pictures, sample_quality
 
-__all__ = ["RECONSTRUCTIONS", "SAMPLES", "pictures", "sample_quality"]
+__all__ = ["pictures", "sample_quality"]

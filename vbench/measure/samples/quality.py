@@ -11,20 +11,19 @@ from torch import Tensor
 
 from vbench.batches import fixed_batches
 from vbench.measure.bracket import simulated
-from vbench.measure.measurement import Measurement
+from vbench.measure.measurement import Measurement, mean_over_data
 from vbench.measure.samples.classifier import Classifier, frechet_distance, trained_classifier
-from vbench.measure.samples.discrepancy import bandwidth, mmd_squared, permutation_p
+from vbench.measure.samples.discrepancy import bandwidth, mmd_squared, permutation_p, pooled_kernel
 from vbench.measure.samples.manifolds import precision_recall
 from vbench.measure.samples.parzen import parzen_log_density, parzen_width
 from vbench.model import Model
 from vbench.rng import Rng, derive
 from vbench.types import Batch, Dataset
 
-__all__ = ["RECONSTRUCTIONS", "SAMPLES", "pictures", "sample_quality"]
+__all__ = ["pictures", "sample_quality"]
 
-SAMPLES: Final = "samples"
-RECONSTRUCTIONS: Final = "reconstructions"
-_SHOWN: Final = 36  # samples in a picture, and data beside their reconstructions, half of each
+_SIDE: Final = 6  # images beside each other in a picture, and lines of them
+_SHOWN: Final = _SIDE**2  # samples in a picture, and data beside their reconstructions, half of each
 _AT_ONCE: Final = 500
 _CLASSIFIED: Final = 10_000  # training data that the classifier sees at most
 
@@ -102,10 +101,11 @@ def _rulers(data: Dataset, n: int, key: int) -> _Rulers:
 @torch.no_grad()
 def _measured(rows: Tensor, rulers: _Rulers, neighbors: int, permutations: int, key: int) -> Iterator[Measurement]:
     n, data = len(rows), rulers.data
-    value, error = mmd_squared(rows, data, rulers.width)
+    kernel = pooled_kernel(rows, data, rulers.width)
+    value, error = mmd_squared(kernel)
     generator = torch.Generator().manual_seed(derive("permutations", key))
     yield Measurement("sample_mmd_squared", "all", value, error, n, "1")
-    p = permutation_p(rows, data, rulers.width, generator, permutations)
+    p = permutation_p(kernel, generator, permutations)
     yield Measurement("sample_mmd_p", "all", p, None, permutations, "1")
     if n > neighbors:
         precision, recall = precision_recall(rows, data, neighbors)
@@ -113,8 +113,7 @@ def _measured(rows: Tensor, rulers: _Rulers, neighbors: int, permutations: int, 
         yield _share("sample_recall", recall, n)
     width = parzen_width(rulers.chosen_on, rows, rulers.width)
     density = parzen_log_density(data, rows, width)
-    error = float(density.std()) / math.sqrt(n)
-    yield Measurement("sample_parzen_log_likelihood", "all", float(density.mean()), error, n, "nats")
+    yield mean_over_data("sample_parzen_log_likelihood", "all", density, "nats")
     if rulers.classifier is not None:
         features = rulers.classifier.features
         yield Measurement("sample_frechet", "all", frechet_distance(features(rows), features(data)), None, n, "1")
@@ -142,38 +141,31 @@ def pictures(model: Model, data: Dataset, *, posterior: bool, key: int, device: 
         key: of the draws.
         device: where.
     """
-    if len(data.x.shape) not in (2, 3) or data.x.shape[-3:-2] not in ((), (1,)):
+    if len(data.x.shape) < 2 or data.x.shape[:-2] not in ((), (1,)):
         return {}
     made = torch.cat([each.batch.x for each in simulated(model, _SHOWN, _AT_ONCE, key=key, device=device)])
-    low, high = float(data.train.min()), float(data.train.max())
-    if data.train.dtype == torch.uint8:
-        low, high = 0.0, 1.0  # as parts see them
-    found = {SAMPLES: _tiled(made, low, high)}
+    # parts see bytes in [0, 1]
+    low, high = (0.0, 1.0) if data.train.dtype == torch.uint8 else map(float, data.train.aminmax())
+    found = {"samples": _tiled(made, low, high)}
     if posterior:
         batch = next(fixed_batches(data, "test", _SHOWN // 2, key, device=device))
         rng = Rng(derive("reconstructions", key), device)
         z = model.posterior(batch).draw(rng.spawn(), 1).z
         again = model.likelihood(batch, z).sample(rng.spawn())[0]
-        found[RECONSTRUCTIONS] = _tiled(_paired(batch.x, again), low, high)
+        found["reconstructions"] = _tiled(_paired(batch.x, again), low, high)
     return found
-
-
-def _side() -> int:
-    return math.isqrt(_SHOWN)
 
 
 def _paired(x: Tensor, again: Tensor) -> Tensor:
     """A line of data, then a line of their reconstructions, and so on."""
-    side = _side()
-    lines = [row for pair in zip(torch.split(x, side), torch.split(again, side), strict=True) for row in pair]
+    lines = [row for pair in zip(torch.split(x, _SIDE), torch.split(again, _SIDE), strict=True) for row in pair]
     return torch.cat(lines)
 
 
 def _tiled(x: Tensor, low: float, high: float) -> Tensor:
     """Images ``[n, *X]`` side by side with a grey line between them, ``[H, W]`` bytes."""
-    side = _side()
     images = x.detach().cpu().double().reshape(len(x), *x.shape[-2:])
     grey = ((images - low) / ((high - low) or 1)).clamp(0, 1).mul(255).round().to(torch.uint8)
     framed = torch.nn.functional.pad(grey, (0, 1, 0, 1), value=128)
-    lines = [torch.cat(list(line), 1) for line in torch.split(framed, side)]
+    lines = [torch.cat(list(line), 1) for line in torch.split(framed, _SIDE)]
     return torch.cat(lines)
