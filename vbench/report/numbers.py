@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from vbench.report import averages
@@ -13,7 +14,16 @@ from vbench.report.evidence import Evidence
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["COLUMNS", "SECONDS_PER_GRADIENT", "TRAINING_SECONDS", "MissingError", "Seed", "by_part", "numbers"]
+__all__ = [
+    "COLUMNS",
+    "SECONDS_PER_GRADIENT",
+    "TRAINING_SECONDS",
+    "MissingError",
+    "Seed",
+    "by_part",
+    "measured",
+    "numbers",
+]
 
 TRAINING_SECONDS: Final = "training_seconds"
 """Derived: step x ``seconds_per_step``, at every step that an ELBO was measured at."""
@@ -68,6 +78,15 @@ def numbers(
     if last:
         rows = rows[rows["step"] == rows.groupby("combination")["step"].transform("max")]
     return _aggregate(evidence, rows, metric, split, part, statistic)
+
+
+def measured(evidence: Evidence, wanted: Iterable[tuple[str, str, str]]) -> list[DataFrame]:
+    """:func:`numbers` at the last step of each (metric, split, part) that there are records of."""
+    found = []
+    for metric, split, part in wanted:
+        with contextlib.suppress(MissingError):
+            found.append(numbers(evidence, metric, split, part, last=True))
+    return found
 
 
 def by_part(evidence: Evidence, metric: str, *, statistic: str = "mean", layers: bool = False) -> DataFrame:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from vbench.report.evidence import Evidence
 from vbench.report.figures import panels
 from vbench.report.figures.chart import Chart
-from vbench.report.numbers import MissingError, numbers
+from vbench.report.numbers import MissingError, measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,12 +29,7 @@ def _numbers(evidence: Evidence, kind: str) -> DataFrame:
 
     if not any(kind in shown for shown in evidence.pictures.values()):
         raise MissingError(f"no pictures of {kind} in the records (measure: {{sample_quality: {{}}}})")
-    found = []
-    for metric, split, part, _ in _TOLD[kind]:
-        try:
-            found.append(numbers(evidence, metric, split, part, last=True))
-        except MissingError:
-            continue
+    found = measured(evidence, [(metric, split, part) for metric, split, part, _ in _TOLD[kind]])
     if not found:
         raise MissingError(f"nothing measured to tell of {kind}")
     return pd.concat(found, ignore_index=True)

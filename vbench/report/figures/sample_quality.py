@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from vbench.report.evidence import Evidence
 from vbench.report.figures.chart import Chart
 from vbench.report.figures.planes import draw_planes, paired
-from vbench.report.numbers import MissingError, numbers
+from vbench.report.numbers import MissingError, measured, numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,12 +27,7 @@ _LIKELIHOODS: Final = ("log_likelihood", "elbo")
 def _numbers(evidence: Evidence) -> DataFrame:
     import pandas as pd
 
-    found = []
-    for metric in _RULERS:
-        try:
-            found.append(numbers(evidence, metric, "simulated", last=True))
-        except MissingError:
-            continue
+    found = measured(evidence, [(metric, "simulated", "all") for metric in _RULERS])
     if not found:
         raise MissingError("no samples were measured (measure: {sample_quality: {}})")
     told = set(evidence.records["metric"])
