@@ -8,10 +8,9 @@ import torch
 
 from vbench.model import Model
 from vbench.oracles.common import gradient
-from vbench.registry import load_registry
 from vbench.testing.cases import Case, Truth, offers
 from vbench.testing.densities import grid
-from vbench.testing.partners import batch_of, model_of, randomize, task
+from vbench.testing.partners import batch_of, model_of, randomize, registered, task
 from vbench.testing.replicates import by_part
 from vbench.testing.subject import Subject
 from vbench.types import Batch, Bound, Objective, Space, Target, Trait
@@ -33,15 +32,11 @@ def assembled(needs: frozenset[str]) -> tuple[Case, ...]:
 
     Data are one real number, latents two; the ELBO is integrated over their plane.
     """
-    registry = load_registry()
-    for name in registry.catalogue().names("encoder"):
-        found = registry.get("encoder", name)
-        if strange(needs) & frozenset(getattr(found.factory, "offers", ())):
-            encoder = Subject(found.component, found.factory)
-            case = Case(name, lambda e=encoder: _made(e), _integrated, _batch(), rows=False)  # type: ignore[misc]
-            model = case.make()
-            if needs <= offers(model, case.batch) and model.encoder.z.size == 2:
-                return (case,)
+    for encoder in registered("encoder", strange(needs)):
+        case = Case(encoder.name, lambda e=encoder: _made(e), _integrated, _batch(), rows=False)  # type: ignore[misc]
+        model = case.make()
+        if needs <= offers(model, case.batch) and model.encoder.z.size == 2:
+            return (case,)
     return ()
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from vbench.catalogue import Kind
 from vbench.families import Bernoulli, DiagonalNormal
 from vbench.model import Model
 from vbench.registry import load_registry
@@ -19,7 +21,10 @@ from vbench.testing.subject import Subject
 from vbench.testing.verdict import Check, Outcome, Verdict
 from vbench.types import Batch, Decoder, Draw, Prior, Space, Trait
 
-__all__ = ["LATENTS", "data_spaces", "latents", "model_of", "randomize", "source_check", "task", "unrolls"]
+__all__ = [
+    *("LATENTS", "data_spaces", "latents", "model_of", "randomize", "registered", "source_check", "task"),
+    "unrolls",
+]
 
 LATENTS: Final = (Space((1,)), Space((2,)), Space((3,), "binary"), Space((2, 3), "categorical"))
 SURFACES: Final = tuple(Space((n,), support) for support in ("simplex", "sphere") for n in (2, 3))
@@ -84,13 +89,19 @@ def _plain_prior(z: Space) -> Prior:
 
 def _offering(asked: frozenset[str], x: Space, z: Space) -> Any:
     """A registered prior that offers what an encoder asks for (its steps, to share them); None where none does."""
+    prior = next(registered("prior", asked), None)
+    return prior.build(task(x, z), **prior.small()) if prior else None
+
+
+def registered(kind: Kind, asked: frozenset[str]) -> Iterator[Subject]:
+    """What is registered of a kind and offers any of these traits."""
+    if not asked:
+        return
     registry = load_registry()
-    for name in registry.catalogue().names("prior"):
-        found = registry.get("prior", name)
-        if asked & getattr(found.factory, "offers", frozenset()):
-            prior = Subject(found.component, found.factory)
-            return prior.build(task(x, z), **prior.small())
-    return None
+    for name in registry.catalogue().names(kind):
+        found = registry.get(kind, name)
+        if asked & frozenset(getattr(found.factory, "offers", ())):
+            yield Subject(found.component, found.factory)
 
 
 class Uniform(Prior):
