@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     __version__: str
     from vbench.assemble import build, dataset
     from vbench.batches import fixed_batches
-    from vbench.bounds import ELBO, IWAE, Filtering, Renyi
+    from vbench.bounds import ELBO, IWAE, Combined, Filtering, Renyi
     from vbench.builtin.datasets.files import DataError, File, content
     from vbench.builtin.datasets.tensors import TensorDataset, fingerprint
     from vbench.builtin.encoders.bernoulli import BernoulliEncoder
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vbench.finished import encode, sample, trained
     from vbench.hookspecs import hookimpl
     from vbench.measure.gradients import gradient_moments
-    from vbench.model import Model, frozen
+    from vbench.model import Model, frozen, moving
     from vbench.records import load
     from vbench.report.comparison import compare
     from vbench.report.per_datum import paired_differences
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "vbench.bounds": ("ELBO", "IWAE", "Filtering", "Renyi"),
+    "vbench.bounds": ("ELBO", "IWAE", "Combined", "Filtering", "Renyi"),
     "vbench.assemble": ("build", "dataset"),
     "vbench.batches": ("fixed_batches",),
     "vbench.builtin.datasets.files": ("DataError", "File", "content"),
@@ -73,7 +73,7 @@ _HOMES = {
     "vbench.families": ("Bernoulli", "Categorical", "DiagonalNormal", "NormalMixture"),
     "vbench.hookspecs": ("hookimpl",),
     "vbench.measure.gradients": ("gradient_moments",),
-    "vbench.model": ("Model", "frozen"),
+    "vbench.model": ("Model", "frozen", "moving"),
     "vbench.records": ("load",),
     "vbench.report.comparison": ("compare",),
     "vbench.report.per_datum": ("paired_differences",),
@@ -118,6 +118,7 @@ __all__ = [
     "BernoulliEncoder",
     "Bound",
     "Categorical",
+    "Combined",
     "DataError",
     "Dataset",
     "Decoder",
@@ -171,6 +172,7 @@ __all__ = [
     "hookimpl",
     "load",
     "mlp",
+    "moving",
     "paired_differences",
     "run",
     "sample",

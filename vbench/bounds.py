@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["ELBO", "IWAE", "Filtering", "Kind", "Renyi"]
+__all__ = ["ELBO", "IWAE", "Combined", "Filtering", "Kind", "Renyi"]
 
 Kind = Literal["lower", "upper", "none"]
 
@@ -139,3 +139,24 @@ class Filtering:
     def __call__(self, log_w: Tensor) -> Tensor:
         """``[K, B] -> [B]``, of one step."""
         return _log_mean_exp(log_w)
+
+
+@dataclass(frozen=True)
+class Combined:
+    r"""Convex combination of two bounds, :math:`\beta\, \mathrm{ELBO} + (1 - \beta)\, \mathrm{IWAE}_K`.
+
+    Source: Rainforth et al. (2018), Tighter Variational Bounds Are Not Necessarily Better, arXiv:1802.04537.
+    """
+
+    beta: float
+    kind: Kind = "lower"
+    smooth: bool = True
+
+    @property
+    def linear(self) -> bool:
+        """True where nothing but the ELBO is left."""
+        return self.beta == 1
+
+    def __call__(self, log_w: Tensor) -> Tensor:
+        """``[K, B] -> [B]``."""
+        return self.beta * ELBO()(log_w) + (1 - self.beta) * IWAE()(log_w)

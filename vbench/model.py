@@ -54,6 +54,14 @@ def frozen(module: _M) -> _M:
     return rebuilt(module, Tensor.detach)
 
 
+def moving(model: Model, *parts: str) -> Model:
+    """The model with detached parameters in all parts but these, ``encoder``, ``decoder`` or ``prior``."""
+    clone = frozen(model)
+    for part in parts:
+        setattr(clone, part, getattr(model, part))
+    return clone
+
+
 def rebuilt(module: _M, change: Callable[[Tensor], Tensor]) -> _M:
     """A structural clone of ``module`` in which every parameter and buffer ``t`` is ``change(t)``.
 

@@ -7,14 +7,13 @@ from itertools import pairwise
 import pytest
 import torch
 from vbench_divergence import vbench_estimators
-from vbench_divergence.ciwae import Combined
 from vbench_divergence.cubo import Chi
 from vbench_divergence.jvi import Jackknife
 from vbench_divergence.miwae import averaged
 from vbench_divergence.thermodynamic import Thermodynamic, schedule
 
 from tests import toys
-from vbench import ELBO, IWAE, Renyi
+from vbench import ELBO, IWAE, Combined, Renyi
 from vbench.builtin.plugin import vbench_estimators as core
 from vbench.oracles import conjugate, quadrature
 

@@ -5,7 +5,6 @@ import torch
 from torch.nn import functional
 from vbench_divergence import mmd, vbench_estimators
 from vbench_divergence.beta import Beta
-from vbench_divergence.ciwae import Combined
 from vbench_divergence.cubo import Chi
 from vbench_divergence.free_bits import FreeBits, _rates
 from vbench_divergence.held import Held
@@ -14,7 +13,6 @@ from vbench_divergence.jvi import Jackknife
 from vbench_divergence.kl_annealing import KLAnnealing
 from vbench_divergence.miwae import MIWAE, averaged
 from vbench_divergence.mmd_net import MMDNet
-from vbench_divergence.moving import moving
 from vbench_divergence.piwae import PIWAE
 from vbench_divergence.thermodynamic import Thermodynamic, schedule
 from vbench_divergence.tvo import Covariance
@@ -23,7 +21,7 @@ from vbench_divergence.wae_mmd import WAEMMD
 from vbench_divergence.wake_sleep import WakeSleep
 
 from tests import toys
-from vbench import ELBO, IWAE, Batch, Estimate, Pathwise, Renyi, Rng, Space
+from vbench import ELBO, IWAE, Batch, Combined, Estimate, Pathwise, Renyi, Rng, Space, moving
 from vbench.rng import derive
 from vbench.testing.cases import CASES as MODELS
 from vbench.testing.procedure import ALPHA, Accumulator, examine

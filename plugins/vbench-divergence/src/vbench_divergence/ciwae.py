@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from annotated_types import Ge, Le
-from torch import Tensor
 
-from vbench import ELBO, IWAE, Estimator, Pathwise
+from vbench import Combined, Estimator, Pathwise
 
-__all__ = ["Combined", "ciwae"]
-
-
-@dataclass(frozen=True)
-class Combined:
-    r"""Convex combination of two bounds, :math:`\beta\, \mathrm{ELBO} + (1 - \beta)\, \mathrm{IWAE}_K`.
-
-    Source: Rainforth et al. (2018), Tighter Variational Bounds Are Not Necessarily Better, arXiv:1802.04537.
-    """
-
-    beta: float
-    kind: Literal["lower"] = "lower"
-    smooth: bool = True
-
-    @property
-    def linear(self) -> bool:
-        """True where nothing but the ELBO is left."""
-        return self.beta == 1
-
-    def __call__(self, log_w: Tensor) -> Tensor:
-        """``[K, B] -> [B]``."""
-        return self.beta * ELBO()(log_w) + (1 - self.beta) * IWAE()(log_w)
+__all__ = ["ciwae"]
 
 
 def ciwae(

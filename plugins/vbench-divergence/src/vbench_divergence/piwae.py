@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from vbench import IWAE, Batch, Estimate, Estimator, Parts, Rng, Trait
+from vbench import IWAE, Batch, Estimate, Estimator, Parts, Rng, Trait, moving
 from vbench_divergence.miwae import averaged
-from vbench_divergence.moving import moving
 
 __all__ = ["PIWAE"]
 

@@ -9,9 +9,8 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from vbench import ELBO, Atoms, Batch, Estimate, Estimator, Parts, Rng, Trait, frozen
+from vbench import ELBO, Atoms, Batch, Estimate, Estimator, Parts, Rng, Trait, frozen, moving
 from vbench_divergence.draws import prior_draws
-from vbench_divergence.moving import moving
 
 __all__ = ["Dreams", "WakeSleep"]
 

@@ -16,9 +16,9 @@ from pythae.models.nn import BaseDecoder, BaseEncoder
 from torch import Tensor
 from torch.func import vmap
 
-from vbench import Batch, Bernoulli, Bound, Estimate, Estimator, Incompatible, Rng, Trait
+from vbench import Batch, Bernoulli, Bound, Estimate, Estimator, Incompatible, Rng, Space, Trait
 
-__all__ = ["NEEDS", "Given", "PythaeLoss", "given", "parts"]
+__all__ = ["NEEDS", "Given", "PythaeLoss", "given", "peer"]
 
 NEEDS = frozenset({Trait.PATHWISE, Trait.LOC_SCALE, Trait.FACTORIZED_PRIOR, Trait.data("binary")})
 
@@ -33,9 +33,10 @@ class Given(NamedTuple):
     z: Tensor  # [B, K, D]
 
 
-def parts() -> dict[str, Any]:
-    """Encoder and decoder without a net: Pythae's models want some, and the losses use neither."""
-    return {"encoder": BaseEncoder(), "decoder": BaseDecoder()}
+def peer(kind: Any, config: Any, x: Space, z: Space, **settings: Any) -> Any:
+    """A model of Pythae for binary pixels, without nets: its constructor wants some, and the losses use none."""
+    made = config(input_dim=x.shape, latent_dim=z.size, reconstruction_loss="bce", **settings)
+    return kind(made, encoder=BaseEncoder(), decoder=BaseDecoder())
 
 
 def given(model: Any, batch: Batch, rng: Rng, k: int, standardized: bool = True) -> Given:

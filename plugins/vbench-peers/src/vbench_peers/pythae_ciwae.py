@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from annotated_types import Ge, Le
-from torch import Tensor
 
-from vbench import ELBO, IWAE, Estimator, Space
+from vbench import Combined, Estimator, Space
 from vbench_peers.extras import needs_extra
 
-__all__ = ["Combined", "pythae_ciwae"]
-
-
-@dataclass(frozen=True)
-class Combined:
-    r"""Convex combination of two bounds, :math:`\beta\, \mathrm{ELBO} + (1 - \beta)\, \mathrm{IWAE}_K`.
-
-    Source: Rainforth et al. (2018), Tighter Variational Bounds Are Not Necessarily Better, arXiv:1802.04537.
-    """
-
-    beta: float
-    kind: Literal["lower"] = "lower"
-    smooth: bool = True
-
-    @property
-    def linear(self) -> bool:
-        """True where nothing but the ELBO is left."""
-        return self.beta == 1
-
-    def __call__(self, log_w: Tensor) -> Tensor:
-        """``[K, B] -> [B]``."""
-        return self.beta * ELBO()(log_w) + (1 - self.beta) * IWAE()(log_w)
+__all__ = ["pythae_ciwae"]
 
 
 @needs_extra("pythae")
@@ -52,7 +29,7 @@ def pythae_ciwae(
     """
     from pythae.models import CIWAE, CIWAEConfig
 
-    from vbench_peers.pythae_call import PythaeLoss, parts
+    from vbench_peers.pythae_call import PythaeLoss, peer
 
-    config = CIWAEConfig(input_dim=x.shape, latent_dim=z.size, reconstruction_loss="bce", number_samples=k, beta=beta)
-    return PythaeLoss(CIWAE(config, **parts()), Combined(beta), k, (k,))
+    made = peer(CIWAE, CIWAEConfig, x, z, number_samples=k, beta=beta)
+    return PythaeLoss(made, Combined(beta), k, (k,))

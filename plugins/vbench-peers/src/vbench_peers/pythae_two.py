@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from vbench import IWAE, Batch, Estimate, Parts, Rng, frozen
+from vbench import IWAE, Batch, Estimate, Parts, Rng, moving
 from vbench_peers.pythae_call import PythaeLoss, handed, losses
 
 __all__ = ["TwoLosses"]
-
-
-def _moving(model: Any, *names: str) -> Any:
-    """The model with detached parameters in all parts but these."""
-    clone = frozen(model)
-    for name in names:
-        setattr(clone, name, getattr(model, name))
-    return clone
 
 
 class TwoLosses(PythaeLoss):
@@ -39,7 +31,7 @@ class TwoLosses(PythaeLoss):
 
     def forward(self, model: Any, batch: Batch, rng: Rng) -> Estimate:
         """Value ``[B]``, the encoder's; surrogate ``[B]``, both."""
-        inference, generation = _moving(model, "encoder"), _moving(model, "decoder", "prior")
+        inference, generation = moving(model, "encoder"), moving(model, "decoder", "prior")
         q = inference.posterior(batch)
         z = q.draw(rng, self.evaluations // 2).z
         first, _ = losses(self.peer.loss_function, handed(inference, batch, q, z), self.shape, 2)
