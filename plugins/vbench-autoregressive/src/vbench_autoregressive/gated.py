@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["GatedLayer", "GatedStack", "pixel_bias"]
+__all__ = ["Channels", "GatedLayer", "GatedStack", "Layers", "OutputBias", "Reach", "pixel_bias"]
+
+Channels = Annotated[int, Ge(1), "feature maps of each stack"]
+Layers = Annotated[int, Ge(1), "gated layers"]
+Reach = Annotated[int, Ge(1), "rows above and columns to either side that a pixel sees"]
+OutputBias = Annotated[Literal["mean", "zero"], "where the pixels' bias starts: at the training mean, or at zero"]
 
 
 class GatedLayer(nn.Module):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from annotated_types import Ge
 from torch import Tensor
 
 from vbench import Batch, Decoder, Space, Trait
-from vbench_autoregressive.gated import GatedStack, pixel_bias
+from vbench_autoregressive.gated import Channels, GatedStack, Layers, OutputBias, Reach, pixel_bias
 from vbench_autoregressive.raster import RasterBernoulli
 
 __all__ = ["PixelCNNDecoder"]
@@ -38,13 +37,11 @@ class PixelCNNDecoder(Decoder):
         x: Space,
         z: Space,
         mean: Tensor,
-        channels: Annotated[int, Ge(1), "feature maps of each stack"] = 16,
-        layers: Annotated[int, Ge(1), "gated layers"] = 3,
-        reach: Annotated[int, Ge(1), "rows above and columns to either side that a pixel sees"] = 3,
+        channels: Channels = 16,
+        layers: Layers = 3,
+        reach: Reach = 3,
         conditional: Annotated[bool, "whether z enters the gates"] = True,
-        output_bias: Annotated[
-            Literal["mean", "zero"], "where the pixels' bias starts: at the training mean, or at zero"
-        ] = "mean",
+        output_bias: OutputBias = "mean",
     ) -> None:
         super().__init__()
         self.conditional = conditional

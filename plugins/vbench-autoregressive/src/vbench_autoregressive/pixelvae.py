@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from annotated_types import Ge
 from torch import Tensor
 
 from vbench import Activation, Batch, Decoder, Space, Trait, mlp
-from vbench_autoregressive.gated import GatedStack, pixel_bias
+from vbench_autoregressive.gated import Channels, GatedStack, Layers, OutputBias, Reach, pixel_bias
 from vbench_autoregressive.raster import RasterBernoulli
 
 __all__ = ["PixelVAEDecoder"]
@@ -40,12 +40,10 @@ class PixelVAEDecoder(Decoder):
         hidden: Annotated[Sequence[Annotated[int, Ge(1)]], "widths of the hidden layers of m"] = (200,),
         activation: Annotated[Activation, "between these layers"] = "tanh",
         maps: Annotated[int, Ge(1), "feature maps that m makes"] = 8,
-        channels: Annotated[int, Ge(1), "feature maps of each stack"] = 16,
-        layers: Annotated[int, Ge(1), "gated layers"] = 3,
-        reach: Annotated[int, Ge(1), "rows above and columns to either side that a pixel sees"] = 3,
-        output_bias: Annotated[
-            Literal["mean", "zero"], "where the pixels' bias starts: at the training mean, or at zero"
-        ] = "mean",
+        channels: Channels = 16,
+        layers: Layers = 3,
+        reach: Reach = 3,
+        output_bias: OutputBias = "mean",
     ) -> None:
         super().__init__()
         self.shape = (maps, *x.shape)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vbench import Batch, DiagonalNormal, Rng
-from vbench_hierarchy.schedule import mixed
+from vbench_hierarchy.schedule import alpha_sigma, mixed
 
 __all__ = ["ends", "misses"]
 
@@ -17,8 +17,8 @@ def ends(model: Any, batch: Batch, rng: Rng, k: int, clear: Tensor, noisy: Tenso
     """Mean log p(x | z_0) of k draws less KL(q(z_1 | x) || N(0, I)), ``[B]``, nats; gammas of both ends."""
     signal = model.encoder.signal(batch)
     z = mixed(signal, clear, rng.normal(k, *signal.shape, dtype=signal.dtype))
-    scale = noisy.sigmoid().sqrt().expand_as(signal)
-    last = DiagonalNormal((-noisy).sigmoid().sqrt() * signal, scale)
+    alpha, sigma = alpha_sigma(noisy)
+    last = DiagonalNormal(alpha * signal, sigma.expand_as(signal))
     rate = last.kl(DiagonalNormal(torch.zeros_like(signal), torch.ones_like(signal)))
     return model.log_likelihood(batch, z).mean(0) - rate
 

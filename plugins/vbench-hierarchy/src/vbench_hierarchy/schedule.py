@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-__all__ = ["DENOISER", "DIFFUSED", "Schedule", "between", "mixed"]
+__all__ = ["DENOISER", "DIFFUSED", "Schedule", "alpha_sigma", "between", "mixed"]
 
 DIFFUSED: Final = "diffused"  # the encoder's latents are its signal(batch) [B, D] with more and more noise
 DENOISER: Final = "denoiser"  # the prior has a schedule, and noise(z, gamma) tells the noise in z
@@ -39,9 +39,15 @@ class Schedule(nn.Module):
         return self.start + self.log_span.exp() * torch.cat([torch.zeros_like(risen[:1]), risen])
 
 
+def alpha_sigma(gamma: Tensor) -> tuple[Tensor, Tensor]:
+    """Scales of signal and noise, whose squares add up to one."""
+    return (-gamma).sigmoid().sqrt(), gamma.sigmoid().sqrt()
+
+
 def mixed(signal: Tensor, gamma: Tensor, noise: Tensor) -> Tensor:
     """Alpha signal + sigma noise, at ``gamma`` that broadcasts with both."""
-    return (-gamma).sigmoid().sqrt() * signal + gamma.sigmoid().sqrt() * noise
+    alpha, sigma = alpha_sigma(gamma)
+    return alpha * signal + sigma * noise
 
 
 def between(s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

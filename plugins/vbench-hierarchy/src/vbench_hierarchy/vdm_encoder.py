@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vbench import Batch, DiagonalNormal, Encoder, Space, Trait
 from vbench_hierarchy.chain import Chain
-from vbench_hierarchy.schedule import DENOISER, DIFFUSED, between
+from vbench_hierarchy.schedule import DENOISER, DIFFUSED, alpha_sigma, between
 
 __all__ = ["VDMEncoder"]
 
@@ -46,8 +46,8 @@ class VDMEncoder(Encoder):
     def forward(self, batch: Batch, model: Any) -> Chain:
         """q(z | x)."""
         gamma = model.prior.schedule()
-        clear = gamma[0]
-        first = DiagonalNormal((-clear).sigmoid().sqrt() * self.signal(batch), clear.sigmoid().sqrt())
+        alpha, sigma = alpha_sigma(gamma[0])
+        first = DiagonalNormal(alpha * self.signal(batch), sigma)
         rest = [functools.partial(_noisier, s, t) for s, t in itertools.pairwise(gamma.unbind())]
         return Chain(first, rest, self.z.layers, upward=True)
 

@@ -26,7 +26,6 @@ def pythae_iwae(x: Space, z: Space, k: Annotated[int, Ge(1), "importance samples
     from pythae.models import IWAE as PEER
     from pythae.models import IWAEConfig
 
-    from vbench_peers.pythae_call import PythaeLoss, parts
+    from vbench_peers.pythae_call import PythaeLoss, peer
 
-    config = IWAEConfig(input_dim=x.shape, latent_dim=z.size, reconstruction_loss="bce", number_samples=k)
-    return PythaeLoss(PEER(config, **parts()), IWAE(), k, (k,))
+    return PythaeLoss(peer(PEER, IWAEConfig, x, z, number_samples=k), IWAE(), k, (k,))

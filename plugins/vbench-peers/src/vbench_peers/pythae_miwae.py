@@ -31,13 +31,7 @@ def pythae_miwae(
     """
     from pythae.models import MIWAE, MIWAEConfig
 
-    from vbench_peers.pythae_call import PythaeLoss, parts
+    from vbench_peers.pythae_call import PythaeLoss, peer
 
-    config = MIWAEConfig(
-        input_dim=x.shape,
-        latent_dim=z.size,
-        reconstruction_loss="bce",
-        number_samples=k,
-        number_gradient_estimates=m,
-    )
-    return PythaeLoss(MIWAE(config, **parts()), IWAE(), k, (m, k))
+    made = peer(MIWAE, MIWAEConfig, x, z, number_samples=k, number_gradient_estimates=m)
+    return PythaeLoss(made, IWAE(), k, (m, k))

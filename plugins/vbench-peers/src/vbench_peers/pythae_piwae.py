@@ -33,14 +33,8 @@ def pythae_piwae(
     """
     from pythae.models import PIWAE, PIWAEConfig
 
-    from vbench_peers.pythae_call import parts
+    from vbench_peers.pythae_call import peer
     from vbench_peers.pythae_two import TwoLosses
 
-    config = PIWAEConfig(
-        input_dim=x.shape,
-        latent_dim=z.size,
-        reconstruction_loss="bce",
-        number_samples=k,
-        number_gradient_estimates=m,
-    )
-    return TwoLosses(PIWAE(config, **parts()), m, k)
+    made = peer(PIWAE, PIWAEConfig, x, z, number_samples=k, number_gradient_estimates=m)
+    return TwoLosses(made, m, k)

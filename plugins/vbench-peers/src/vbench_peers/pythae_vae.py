@@ -22,7 +22,6 @@ def pythae_vae(x: Space, z: Space) -> Estimator:
     """
     from pythae.models import VAE, VAEConfig
 
-    from vbench_peers.pythae_call import PythaeLoss, parts
+    from vbench_peers.pythae_call import PythaeLoss, peer
 
-    config = VAEConfig(input_dim=x.shape, latent_dim=z.size, reconstruction_loss="bce")
-    return PythaeLoss(VAE(config, **parts()), ELBO(), 1, ())
+    return PythaeLoss(peer(VAE, VAEConfig, x, z), ELBO(), 1, ())

@@ -52,10 +52,9 @@ class PythaeVampPrior(Prior):
 def _peer(x: Space, z: Space, components: int) -> Any:
     from pythae.models import VAMP, VAMPConfig
 
-    from vbench_peers.pythae_call import parts
+    from vbench_peers.pythae_call import peer
 
-    config = VAMPConfig(input_dim=x.shape, latent_dim=z.size, reconstruction_loss="bce", number_components=components)
-    return VAMP(config, **parts())
+    return peer(VAMP, VAMPConfig, x, z, number_components=components)
 
 
 @needs_extra("pythae")
