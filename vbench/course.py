@@ -11,7 +11,7 @@ from typing import Any, Final
 from vbench.attempts import Row
 from vbench.grid import Inner, Train
 
-__all__ = ["Course", "no_better"]
+__all__ = ["PATIENT", "Course", "no_better"]
 
 PATIENT: Final = "patience"
 

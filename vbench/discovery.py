@@ -26,10 +26,7 @@ PACKAGE = Path(__file__).parent
 @functools.cache
 def version() -> str:
     """vbench's own version."""
-    try:
-        return metadata.version("vbench")
-    except metadata.PackageNotFoundError:  # a source tree that was never installed
-        return "0+unknown"
+    return installed("vbench") or "0+unknown"  # a source tree that was never installed
 
 
 def entry_points() -> list[metadata.EntryPoint]:
