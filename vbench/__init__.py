@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vbench.builtin.datasets.tensors import TensorDataset, fingerprint
     from vbench.builtin.encoders.bernoulli import BernoulliEncoder
     from vbench.builtin.encoders.gaussian import GaussianEncoder
-    from vbench.builtin.nets import Activation, activation_layer, mlp
+    from vbench.builtin.nets import LSTM, Activation, activation_layer, mlp
     from vbench.estimators.controls import LearnedBaseline, LeaveOneOut, Zero
     from vbench.estimators.doubly import DoublyReparameterized
     from vbench.estimators.pathwise import AnalyticKL, Pathwise
@@ -63,7 +63,7 @@ _HOMES = {
     "vbench.batches": ("fixed_batches",),
     "vbench.builtin.datasets.files": ("DataError", "File", "content"),
     "vbench.builtin.datasets.tensors": ("TensorDataset", "fingerprint"),
-    "vbench.builtin.nets": ("Activation", "activation_layer", "mlp"),
+    "vbench.builtin.nets": ("LSTM", "Activation", "activation_layer", "mlp"),
     "vbench.builtin.encoders.bernoulli": ("BernoulliEncoder",),
     "vbench.builtin.encoders.gaussian": ("GaussianEncoder",),
     "vbench.estimators.controls": ("LearnedBaseline", "LeaveOneOut", "Zero"),
@@ -110,6 +110,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "ELBO",
     "IWAE",
+    "LSTM",
     "Activation",
     "AnalyticKL",
     "Atoms",

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
-from vbench.builtin.nets import Tanh
+from vbench.builtin.nets import LSTM, Tanh
 from vbench.builtin.priors.standard_normal import StandardNormalPrior
 from vbench.families import DiagonalNormal
 from vbench.types import Space
@@ -29,3 +30,19 @@ def test_the_standard_normal_is_the_normal_of_its_parameters(event, masked):
     torch.testing.assert_close(*values)
     torch.testing.assert_close(*(torch.autograd.grad(value.sum(), z)[0] for value in values))
     assert values[0].shape == (5, 4)
+
+
+def test_the_recurrent_net_is_an_lstm():
+    own, torch_own = LSTM(4, 3).double(), nn.LSTMCell(4, 3).double()
+    with torch.no_grad():
+        weight, bias = own.gates.weight.chunk(4), own.gates.bias.chunk(4)
+        # torch orders the gates: in, forget, cell, out
+        order = (0, 1, 3, 2)
+        torch_own.weight_ih.copy_(torch.cat([weight[i][:, :4] for i in order]))
+        torch_own.weight_hh.copy_(torch.cat([weight[i][:, 4:] for i in order]))
+        torch_own.bias_ih.copy_(torch.cat([bias[i] for i in order]))
+        torch_own.bias_hh.zero_()
+    x, output, memory = torch.randn(5, 10, generator=torch.Generator().manual_seed(2)).double().split((4, 3, 3), -1)
+    for mine, theirs in zip(own((output, memory), x), torch_own(x, (output, memory)), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert own.start(2, 5)[0].shape == (2, 5, 3)

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Activation", "activation_layer", "halved", "mlp", "set_output_bias"]
+__all__ = ["LSTM", "Activation", "activation_layer", "halved", "mlp", "set_output_bias"]
 
 Activation = Literal["tanh", "relu", "leaky-relu", "elu", "softplus"]
 
@@ -43,6 +43,32 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, activation: Activation
     for left, right in pairwise(sizes):
         layers += [nn.Linear(left, right), activation_layer(activation)]
     return nn.Sequential(*layers[:-1])
+
+
+class LSTM(nn.Module):
+    """One step of a long short-term memory, out of operations that every transform knows.
+
+    Source: Hochreiter & Schmidhuber (1997), Long Short-Term Memory, doi:10.1162/neco.1997.9.8.1735.
+    """
+
+    def __init__(self, inputs: int, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.gates = nn.Linear(inputs + size, 4 * size)
+        with torch.no_grad():
+            self.gates.bias[size : 2 * size] += 1  # remembers at first
+
+    def start(self, *shape: int) -> tuple[Tensor, Tensor]:
+        """Zeros ``[*shape, size]``: output and memory."""
+        zeros = self.gates.weight.new_zeros(*shape, self.size)
+        return zeros, zeros
+
+    def forward(self, state: tuple[Tensor, ...], inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The next output and memory, ``[..., size]``."""
+        output, memory = state
+        write, keep, read, new = self.gates(torch.cat([inputs, output], -1)).chunk(4, -1)
+        memory = keep.sigmoid() * memory + write.sigmoid() * new.tanh()
+        return read.sigmoid() * memory.tanh(), memory
 
 
 def halved(size: tuple[int, int], times: int) -> list[tuple[int, int]]:

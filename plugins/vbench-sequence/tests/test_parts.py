@@ -4,12 +4,11 @@ import math
 
 import pytest
 import torch
-from torch import nn
 from torch.func import vmap
 from vbench_sequence import vbench_estimators
 from vbench_sequence.filtering_encoder import FilteringEncoder
 from vbench_sequence.linear_gaussian_chain import LinearGaussianChainDecoder, LinearGaussianChainPrior
-from vbench_sequence.parts import LSTM, mean_of_step
+from vbench_sequence.parts import mean_of_step
 from vbench_sequence.smoothing_encoder import SmoothingEncoder
 from vbench_sequence.stochastic_volatility import StochasticVolatilityDecoder, StochasticVolatilityPrior
 from vbench_sequence.vrnn import VRNNDecoder, VRNNPrior
@@ -138,23 +137,6 @@ def test_filtering_sees_nothing_of_later_steps_and_smoothing_does():
         other = batch._replace(x=torch.cat([batch.x[:, :3], 1 - batch.x[:, 3:]], 1))
         a, b = (net.encoder.context(given)[:, :3] for given in (batch, other))
         assert torch.equal(a, b) != later
-
-
-def test_the_recurrent_net_is_an_lstm():
-    own, torch_own = LSTM(4, 3).double(), nn.LSTMCell(4, 3).double()
-    with torch.no_grad():
-        weight, bias = own.gates.weight.chunk(4), own.gates.bias.chunk(4)
-        # torch orders the gates: in, forget, cell, out
-        order = (0, 1, 3, 2)
-        torch_own.weight_ih.copy_(torch.cat([weight[i][:, :4] for i in order]))
-        torch_own.weight_hh.copy_(torch.cat([weight[i][:, 4:] for i in order]))
-        torch_own.bias_ih.copy_(torch.cat([bias[i] for i in order]))
-        torch_own.bias_hh.zero_()
-    x, state = data(REAL)[0].double(), tuple(data(Space((3,)), 5).double() for _ in range(2))
-    x = torch.cat([x, x[:, :1]], 1)
-    for mine, theirs in zip(own(state, x), torch_own(x, state), strict=True):
-        torch.testing.assert_close(mine, theirs)
-    assert own.start(2, 5)[0].shape == (2, 5, 3)
 
 
 def test_the_recurrent_state_takes_in_latents_and_data():

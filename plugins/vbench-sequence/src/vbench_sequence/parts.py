@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from vbench import DiagonalNormal, Incompatible, Space
 
-__all__ = ["LSTM", "latent_size", "mean_of_step", "net", "normal", "steps_of", "width"]
+__all__ = ["latent_size", "mean_of_step", "net", "normal", "steps_of", "width"]
 
 _FLOOR = 1e-3  # of a scale that a net gives: a variance that vanishes would end training
 
@@ -64,29 +64,3 @@ def mean_of_step(data: Tensor) -> Tensor:
     alive = (data != 0).flatten(2).any(2).flip(1).cumsum(1).flip(1) > 0
     mean = data[alive].float().mean(0)
     return mean / 255 if data.dtype == torch.uint8 else mean
-
-
-class LSTM(nn.Module):
-    """One step of a long short-term memory, out of operations that every transform knows.
-
-    Source: Hochreiter & Schmidhuber (1997), Long Short-Term Memory, doi:10.1162/neco.1997.9.8.1735.
-    """
-
-    def __init__(self, inputs: int, size: int) -> None:
-        super().__init__()
-        self.size = size
-        self.gates = nn.Linear(inputs + size, 4 * size)
-        with torch.no_grad():
-            self.gates.bias[size : 2 * size] += 1  # remembers at first
-
-    def start(self, *shape: int) -> tuple[Tensor, Tensor]:
-        """Zeros ``[*shape, size]``: output and memory."""
-        zeros = self.gates.weight.new_zeros(*shape, self.size)
-        return zeros, zeros
-
-    def forward(self, state: tuple[Tensor, ...], inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """The next output and memory, ``[..., size]``."""
-        output, memory = state
-        write, keep, read, new = self.gates(torch.cat([inputs, output], -1)).chunk(4, -1)
-        memory = keep.sigmoid() * memory + write.sigmoid() * new.tanh()
-        return read.sigmoid() * memory.tanh(), memory

@@ -9,8 +9,8 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from vbench import Batch, DiagonalNormal, Space, StepEncoder, sequences
-from vbench_sequence.parts import LSTM, mean_of_step, net, normal, steps_of, width
+from vbench import LSTM, Batch, DiagonalNormal, Space, StepEncoder, sequences
+from vbench_sequence.parts import mean_of_step, net, normal, steps_of, width
 
 __all__ = ["SmoothingEncoder"]
 

@@ -9,8 +9,8 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from vbench import Batch, Bernoulli, DiagonalNormal, Space, State, StepDecoder, StepPrior, Trait
-from vbench_sequence.parts import LSTM, latent_size, mean_of_step, net, normal, width
+from vbench import LSTM, Batch, Bernoulli, DiagonalNormal, Space, State, StepDecoder, StepPrior, Trait
+from vbench_sequence.parts import latent_size, mean_of_step, net, normal, width
 
 __all__ = ["VRNNDecoder", "VRNNPrior"]
 
