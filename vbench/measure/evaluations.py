@@ -45,8 +45,13 @@ def decoder_evaluations(model: nn.Module, estimator: Estimator, batch: Batch, ke
 def watch_decoder(model: Any, see: Callable[[Tensor, float], Any]) -> None:
     """Call ``see`` with every latent that the decoder is asked about, and with its share of a whole evaluation.
 
-    For good: watch a copy. Clones of the model that are made later are watched too.
+    For good: watch a copy. Clones of the model that are made later are watched too. A decoder that takes its latents
+    step by step, by a module ``step`` that encoders may call too, is watched there.
     """
+    if isinstance(step := getattr(model.decoder, "step", None), nn.Module):
+        share = 1 / model.encoder.z.shape[0]
+        step.register_forward_pre_hook(lambda _, inputs: see(inputs[0], share))
+        return
     if not isinstance(model.decoder, StepDecoder):
         model.decoder.register_forward_pre_hook(lambda _, inputs: see(inputs[0], 1))
         return
