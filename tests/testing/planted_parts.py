@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from tests.testing.planted_followers import BrokenFollower, BrokenStepwise
 from vbench.builtin.datasets.digits import digits
 from vbench.families import Bernoulli, DiagonalNormal
 from vbench.types import Batch, Decoder, Draw, Encoder, Prior, Space, Trait
@@ -326,6 +327,9 @@ PLANTED_PARTS = [
     ("encoder", BrokenHierarchy, "hierarchy, forgets a layer", "normalised[real-2]"),
     ("encoder", BrokenHierarchy, "hierarchy, condition is the mean", "draws[real-2]"),
     ("encoder", BrokenEncoder, "asks the decoder behind the counter's back", "evaluations[real-1]"),
+    ("encoder", BrokenFollower, "steps, the density sees the first canvas alone", "draws[real-2]"),
+    ("encoder", BrokenFollower, "steps, the decoder's parameters held in draws", "pathwise[real-2]"),
+    ("encoder", BrokenFollower, "steps, behind the counter's back", "evaluations[real-2]"),
     ("encoder", SilentEncoder, "offers a density without a posterior", "no-posterior[real-1]"),
     ("prior", BrokenPrior, "divides by exp(log variance) alone", "normalised[real-1]"),
     ("prior", BrokenPrior, "unnormalised", "normalised[real-2]"),
@@ -340,6 +344,7 @@ PLANTED_PARTS = [
     ("decoder", BrokenDecoder, "samples flipped", "samples[binary, real latent]"),
     ("decoder", BrokenDecoder, "ignores the mask", "mask[binary, real latent]"),
     ("decoder", BrokenDecoder, "mean over pixels", "normalised[binary, real latent]"),
+    ("decoder", BrokenStepwise, "steps, samples flipped", "samples[binary, real latent]"),
     ("dataset", broken_data, "test rows in train", "splits"),
     ("dataset", broken_data, "short digest", "digest"),
     ("dataset", broken_data, "new digest", "digest"),

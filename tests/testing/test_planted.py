@@ -5,10 +5,24 @@ from pathlib import Path
 import pytest
 
 from tests.testing.planted import PLANTED
+from tests.testing.planted_followers import BrokenStepwise
 from tests.testing.planted_parts import PLANTED_PARTS
 from tests.testing.planted_steps import Filter
-from vbench.testing import Verdict, checks
+from vbench.testing import Verdict, checks, partners
+from vbench.testing.subject import subject
 from vbench.testing.verdict import run_check
+
+
+@pytest.fixture(autouse=True)
+def _a_decoder_whose_steps_may_be_asked_for(monkeypatch):
+    found = partners.registered
+
+    def and_one_more(kind, asked):
+        yield from found(kind, asked)
+        if kind == "decoder" and asked & BrokenStepwise.offers:
+            yield subject("decoder", BrokenStepwise)
+
+    monkeypatch.setattr(partners, "registered", and_one_more)
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.__name__)

@@ -41,6 +41,8 @@ def encoder_checks(subject: Subject) -> Iterator[Check]:
     if unrolls(subject):  # two steps of one latent each, and small nets: two real latents are a grid of many points
         x, sizes = Space((2, 2), x.support), sizes[:1]
         small |= {name: size for name, size in (("hidden", (6,)), ("memory", 3)) if subject.has(name)}
+    elif sizes and subject.has("steps") and _of_steps(subject, x, small):
+        sizes, small = sizes[:1], small | subject.small() | {"steps": 2}
     for latent in sizes:
         given = small | ({"latent": latent} if latent else {})
         encoder = subject.build(task(x), **given)
@@ -66,6 +68,12 @@ def encoder_checks(subject: Subject) -> Iterator[Check]:
             names.append(("kl", _kl))
         for name, question in names:
             yield Check(f"{name}[{label}]", lambda q=question, m=model, b=batch: q(m, b))  # type: ignore[misc]
+
+
+def _of_steps(subject: Subject, x: Space, given: dict[str, Any]) -> bool:
+    """Whether its latents are [T, D]."""
+    z: Space = subject.build(task(x), **given).z
+    return z.support == "real" and len(z.shape) == 2
 
 
 def _silent(encoder: Any) -> Outcome:
@@ -116,7 +124,7 @@ def _evaluations(model: Model, batch: Batch) -> Outcome:
     counted: list[int] = []
     made: list[int] = []
     watch_decoder(watched, lambda z, _: counted.append(z.shape[0] * z.shape[1]))
-    net: Any = watched.decoder.net
+    net = next(part for part in watched.decoder.modules() if not list(part.children()))  # the first that it asks
     net.register_forward_pre_hook(lambda _, inputs: made.append(inputs[0].shape[0] * inputs[0].shape[1]))
     watched.posterior(batch).draw(Rng(1), 2)
     figure = f"makes {sum(made) / len(batch.x):g} decoder evaluations per datum for two draws"
@@ -201,8 +209,9 @@ def _log_odds(weights: Tensor) -> Tensor:
 def _pathwise(model: Model, batch: Batch) -> Outcome:
     """The derivative of E[h(z)] along one direction of the parameters, through the draws and through the density."""
     z = model.encoder.z
-    # a posterior that shares the prior's steps is made of its parameters too
-    parameters = [p for part in (model.encoder, model.prior) for p in part.parameters() if p.requires_grad]
+    # a posterior that shares the steps of prior or decoder is made of its parameters too
+    parts = (model.encoder, model.prior, model.decoder)
+    parameters = [p for part in parts for p in part.parameters() if p.requires_grad]
     generator = torch.Generator().manual_seed(19)
     along = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
     rng, each = Rng(4), list[Tensor]()

@@ -78,8 +78,8 @@ def model_of(x: Space, z: Space, encoder: Any = None, decoder: Any = None, prior
     plain: Any = _Clamp if fills else _FlatDecoder
     return Model(
         encoder or randomize(_FlatEncoder(flat, z)),
-        decoder or randomize(plain(flat, z.bottom, x.shape), 0.5),
-        prior or randomize(_offering(asked, x, z) or _plain_prior(z)),
+        decoder or randomize(_offering("decoder", asked, x, z) or plain(flat, z.bottom, x.shape), 0.5),
+        prior or randomize(_offering("prior", asked, x, z) or _plain_prior(z)),
     ).double()
 
 
@@ -87,10 +87,10 @@ def _plain_prior(z: Space) -> Prior:
     return Uniform(z) if z.support in ("simplex", "sphere") else FactorizedPrior(z)
 
 
-def _offering(asked: frozenset[str], x: Space, z: Space) -> Any:
-    """A registered prior that offers what an encoder asks for (its steps, to share them); None where none does."""
-    prior = next(registered("prior", asked), None)
-    return prior.build(task(x, z), **prior.small()) if prior else None
+def _offering(kind: Kind, asked: frozenset[str], x: Space, z: Space) -> Any:
+    """A registered part that offers what an encoder asks for (its steps, to share them); None where none does."""
+    part = next(registered(kind, asked), None)
+    return part.build(task(x, z), **part.small()) if part else None
 
 
 def registered(kind: Kind, asked: frozenset[str]) -> Iterator[Subject]:
@@ -183,7 +183,9 @@ class _Certain:
 
 
 def latents(subject: Subject, x: Space) -> list[tuple[Space, Any]]:
-    """The latent spaces that a decoder or prior is made for, with one for each; the data's own where no other serves.
+    """The latent spaces that a decoder or prior is made for, with one for each.
+
+    Latents [T, D] where it unrolls in time, or no flat ones serve; the data's own where no other serves.
 
     Raises:
         Exception: it can be made for none; what the last attempt raised.
@@ -191,7 +193,7 @@ def latents(subject: Subject, x: Space) -> list[tuple[Space, Any]]:
     found: list[tuple[Space, Any]] = []
     error: Exception | None = None
     for z in (*LATENTS, *SURFACES, *SEQUENCES, *HIERARCHIES, x):
-        if (z in SEQUENCES and not unrolls(subject)) or (z == x and found):
+        if found and (z == x or (z in SEQUENCES and not unrolls(subject))):
             continue
         try:
             part = subject.build(task(x, z), **(subject.small() if z in HIERARCHIES else {}))

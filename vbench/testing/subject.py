@@ -59,6 +59,8 @@ class Subject:
             name, lists = parameter.name, parameter.schema.get("type") == "array"
             if name == "steps":
                 found[name] = self.smallest(name)
+            elif name == "hidden" and not lists:
+                found[name] = 6
             elif name in ("latent", "hidden") and lists:
                 width = 1 if name == "latent" else 6
                 found[name] = [[width] if isinstance(given, list) else width for given in parameter.default or (1,)]
