@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from vbench_hierarchy import vbench_encoders, vbench_estimators, vbench_priors
+from vbench_hierarchy import vbench_decoders, vbench_encoders, vbench_estimators, vbench_priors
 
 from vbench import Incompatible, build
 from vbench.study import make_plan
@@ -14,21 +14,23 @@ GRID = Path(__file__).parents[1] / "grid.yaml"
 
 def test_the_plan_says_of_every_pair_whether_it_goes_and_why_not(tmp_path):
     plan = make_plan(GRID, results=tmp_path)
-    asked = {(str(p.cell.encoder), str(p.cell.prior), p.cell.estimator.name): p for p in plan.cells}
+    asked = {(*map(str, (p.cell.encoder, p.cell.decoder, p.cell.prior)), p.cell.estimator.name): p for p in plan.cells}
     runs = {key for key, planned in asked.items() if planned.action == "run"}
-    one, two, noise = "hierarchy[hidden=[]]", "hierarchy[hidden=[[32]]]", "vdm[hidden=[64]]"
-    layered = "[latent=[16,8],hidden=[[64],[32]]]"
-    pairs = [("hierarchy[latent=[16],hidden=[[64]]]", one)]
-    pairs += [(kind + layered, two) for kind in ("hierarchy", "lvae", "top-down")]
-    assert runs == {(*pair, rule) for pair in pairs for rule in ("reparam", "dreg")} | {
-        ("vdm[steps=10]", noise, rule) for rule in ("reparam", "dreg", "vdm", "vdm-continuous")
+    one, two, noise, net = "standard-normal", "hierarchy[hidden=[[32]]]", "vdm[hidden=[64]]", "bernoulli[hidden=[64]]"
+    layered, written = "[latent=[16,8],hidden=[[64],[32]]]", "draw[hidden=32,write=3]"
+    glimpses = [f"draw[steps=4,latent=4,hidden=32,read={read}]" for read in ("null", "3")]
+    fits = [("hierarchy[latent=[16],hidden=[[64]]]", net, one), ("hierarchy" + layered, net, one)]
+    fits += [(kind + layered, net, two) for kind in ("hierarchy", "lvae", "top-down")]
+    fits += [(draw, written, one) for draw in glimpses]
+    assert runs == {(*fit, rule) for fit in fits for rule in ("reparam", "dreg")} | {
+        ("vdm[steps=10]", net, noise, rule) for rule in ("reparam", "dreg", "vdm", "vdm-continuous")
     }
-    assert "as wide as each other" in asked["lvae" + layered, noise, "reparam"].reason
-    assert "needs denoiser" in asked["vdm[steps=10]", one, "reparam"].reason or "take 10 entries" in (
-        asked["vdm[steps=10]", one, "reparam"].reason
-    )
-    reason = asked["lvae" + layered, one, "reparam"].reason
-    assert "the steps between 2 layers take 1 entries in hidden, one for each net, not 0" in reason
+    assert "as wide as each other" in asked["lvae" + layered, net, noise, "reparam"].reason
+    assert "needs denoiser" in asked["vdm[steps=10]", net, one, "reparam"].reason
+    assert "needs canvas and hidden-32" in asked[glimpses[0], net, one, "reparam"].reason
+    assert "takes latents [T, D], step by step, not [16]" in asked["lvae" + layered, written, two, "reparam"].reason
+    reason = asked["hierarchy[latent=[16],hidden=[[64]]]", net, two, "reparam"].reason
+    assert "the steps between 1 layers take 0 entries in hidden, one for each net, not 1" in reason
 
 
 def reason(encoder="hierarchy", prior="hierarchy", estimator="reparam", decoder="bernoulli"):
@@ -54,6 +56,19 @@ def test_reasons():
     assert "2 layers take 2 entries in hidden" in reason("hierarchy[latent=[8,4],hidden=[[16]]]")
 
 
+def test_draw_goes_with_itself_and_every_rule_of_densities():
+    pair = {"prior": "standard-normal", "decoder": "draw"}
+    for rule in ("reparam", "iwae", "stl", "dreg", "renyi", "reinforce", "nvil", "rloo", "vimco"):
+        assert reason("draw", estimator=rule, **pair) == ""
+    assert "needs kl" in reason("draw", estimator="reparam[kl=analytic]", **pair)
+    assert reason("draw[hidden=32,read=null]", decoder="draw[hidden=32,write=null]", prior="standard-normal") == ""
+    assert "encoder draw needs hidden-256, which" in reason("draw", decoder="draw[hidden=64]", prior="standard-normal")
+    assert "encoder draw needs canvas" in reason("draw", "standard-normal")
+    assert "needs layers" in reason("draw", decoder="draw")
+    assert "takes latents [T, D]" in reason("gaussian", **pair)
+    assert "needs real-latent" in reason("categorical", decoder="draw", prior="categorical", estimator="rloo")
+
+
 def test_every_decoder_is_made_for_the_layer_next_to_the_data():
     made = build(
         dataset="digits", encoder="lvae[latent=[5,3]]", decoder="conv-bernoulli", prior="hierarchy", estimator="reparam"
@@ -62,8 +77,14 @@ def test_every_decoder_is_made_for_the_layer_next_to_the_data():
     assert made.model.decoder.linear.in_features == 5
 
 
-KINDS = {"encoder": vbench_encoders(), "estimator": vbench_estimators(), "prior": vbench_priors()}
+KINDS = {
+    "decoder": vbench_decoders(),
+    "encoder": vbench_encoders(),
+    "estimator": vbench_estimators(),
+    "prior": vbench_priors(),
+}
 EVERY = [(kind, name) for kind, names in KINDS.items() for name in names]
+EVERY += [("encoder", "draw[read=null]"), ("decoder", "draw[write=null]")]
 
 
 @pytest.mark.slow
