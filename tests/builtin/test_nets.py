@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from vbench.builtin.nets import LSTM, Tanh
+from vbench.builtin.priors.gaussian_mixture import GaussianMixturePrior
 from vbench.builtin.priors.standard_normal import StandardNormalPrior
 from vbench.families import DiagonalNormal
-from vbench.types import Space
+from vbench.types import Incompatible, Space
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 4e-16), (torch.float32, 2e-7)])
@@ -46,3 +47,9 @@ def test_the_recurrent_net_is_an_lstm():
     for mine, theirs in zip(own((output, memory), x), torch_own(x, (output, memory)), strict=True):
         torch.testing.assert_close(mine, theirs)
     assert own.start(2, 5)[0].shape == (2, 5, 3)
+
+
+@pytest.mark.parametrize("event", [(1, 3), (2, 3)])
+def test_a_mixture_of_latents_that_are_steps_says_no(event):
+    with pytest.raises(Incompatible, match=r"of latents \[D\], not \["):
+        GaussianMixturePrior(Space(event))

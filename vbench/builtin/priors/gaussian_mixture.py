@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt
 from torch import nn
 
 from vbench.families import NormalMixture
-from vbench.types import Batch, Prior, Space, Trait
+from vbench.types import Batch, Incompatible, Prior, Space, Trait
 
 __all__ = ["GaussianMixturePrior"]
 
@@ -33,6 +33,8 @@ class GaussianMixturePrior(Prior):
         spread: Annotated[float, Gt(0), "standard deviation of the initial means"] = 1.0,
     ) -> None:
         super().__init__()
+        if len(z.shape) != 1:
+            raise Incompatible(f"a mixture of Gaussians is of latents [D], not {list(z.shape)}")
         self.logits = nn.Parameter(torch.zeros(components))
         self.loc = nn.Parameter(spread * torch.randn(components, z.size))
         self.log_scale = nn.Parameter(torch.zeros(components, z.size))
