@@ -19,6 +19,7 @@ from vbench.estimators.dreg import dreg
 from vbench.estimators.iwae import iwae
 from vbench.estimators.reparam import reparam
 from vbench.estimators.stl import stl
+from vbench.estimators.vimco import vimco
 from vbench.oracles.common import gradient
 from vbench.oracles.quadrature import nodes
 from vbench.testing.replicates import by_part
@@ -276,7 +277,7 @@ def expectations(rule, k, read=2, write=3):
     return {part: float((found[part] - g).norm() / g.norm()) for part, g in truth.items()}
 
 
-RULES = [(reparam, 1, 1e-9), (stl, 1, 1e-6), (iwae, 2, 1e-9), (dreg, 2, 1e-3)]
+RULES = [(reparam, 1, 1e-9), (stl, 1, 1e-6), (iwae, 2, 1e-9), (dreg, 2, 1e-3), (vimco, 2, 1e-3)]
 
 
 @pytest.mark.parametrize(("rule", "k", "error"), RULES)

@@ -65,6 +65,7 @@ def test_draw_goes_with_itself_and_every_rule_of_densities():
     assert "encoder draw needs hidden-256, which" in reason("draw", decoder="draw[hidden=64]", prior="standard-normal")
     assert "encoder draw needs canvas" in reason("draw", "standard-normal")
     assert "needs layers" in reason("draw", decoder="draw")
+    assert "of latents [D]" in reason("draw", decoder="draw", prior="gaussian-mixture")
     assert "takes latents [T, D]" in reason("gaussian", **pair)
     assert "needs real-latent" in reason("categorical", decoder="draw", prior="categorical", estimator="rloo")
 
