@@ -13,12 +13,13 @@ from vbench.builtin.datasets.tensors import TensorDataset
 from vbench.course import Course
 from vbench.estimators.nvil import nvil
 from vbench.estimators.reparam import reparam
+from vbench.families import DiagonalNormal
 from vbench.grid import Budget, Inner, Train
 from vbench.measure.throughput import Stopwatch
 from vbench.resume import Points
 from vbench.rng import Rng, derive
 from vbench.training import Diverged, train
-from vbench.types import Estimate, Estimator, Incompatible
+from vbench.types import Encoder, Estimate, Estimator, Incompatible, Space
 
 PIXELS = torch.randint(0, 256, (40, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 DATA = TensorDataset(PIXELS, PIXELS, PIXELS, toys.X, "0" * 64, "dynamic")
@@ -155,24 +156,82 @@ def test_a_scheduled_run_is_the_one_written_out():
         )
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
+class Table(Encoder):
+    """A mean of its own for every datum, at scale 1/2; its Fisher information is 4."""
+
+    def __init__(self):
+        super().__init__()
+        self.z, self.natural_step = Space((2,)), 0.3
+        self.loc = nn.Parameter(torch.linspace(-1, 1, 80).reshape(40, 2))
+
+    def forward(self, batch, model):
+        loc = self.loc[batch.index]
+        return DiagonalNormal(loc, torch.full_like(loc, 0.5))
+
+    def fisher(self):
+        return {self.loc: torch.full_like(self.loc, 4.0)}
+
+
+def cell_of(optimizer):
+    built = cell(reparam)
+    if optimizer == "natural-gradient":
+        built.model.encoder = Table()
+    return built
+
+
+def tabled(**changes):
+    built = cell_of("natural-gradient")
+    settings = Train(steps=1, batch=8, lr=0.01, optimizer="natural-gradient").model_copy(update=changes)
+    list(train(built, settings, SEED, (), Stopwatch(), lambda step, steps: None))
+    return built.model
+
+
+@pytest.mark.parametrize("factor", [1, 0.25])
+def test_natural_gradients_move_each_row_by_its_own(factor):
+    """By rho F^-1 of the gradient of its own datum's bound; the others as Adam does, wherever the rows are."""
+    wanted = cell_of("natural-gradient").model
+    batch = TrainingBatches(DATA, 1, derive("data", SEED), Order(40, 8, derive("order", SEED)))[0]
+    bounds = reparam()(wanted, batch, Rng(derive("noise", SEED, 0))).surrogate
+    (gradient,) = torch.autograd.grad(bounds.sum(), wanted.encoder.loc, retain_graph=True)
+    expected = wanted.encoder.loc.detach() + factor * 0.3 / 4 * gradient
+    found = tabled(warmup=round(1 / factor))
+    torch.testing.assert_close(found.encoder.loc, expected)
+    wrong = wanted.encoder.loc.detach() + factor * 0.3 / 4 * gradient / len(batch.x)  # of the mean over the batch
+    assert not torch.allclose(found.encoder.loc, wrong, atol=1e-3)
+    others = [*wanted.decoder.parameters(), *wanted.prior.parameters()]
+    adam = torch.optim.Adam(others, factor * 0.01, fused=True)
+    for p, g in zip(others, torch.autograd.grad(-bounds.mean(), others), strict=True):
+        p.grad = g
+    adam.step()
+    for p, q in zip([*found.decoder.parameters(), *found.prior.parameters()], others, strict=True):
+        assert torch.equal(p, q)
+
+
+def test_an_encoder_without_natural_gradients_says_so():
+    settings = Train(steps=1, batch=8, optimizer="natural-gradient")
+    with pytest.raises(Incompatible, match="needs an encoder that tells the Fisher information"):
+        trained(reparam, settings)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw", "natural-gradient"])
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "step"])
 def test_a_scheduled_run_that_was_cut_short_goes_on_with_its_bits(optimizer, schedule, tmp_path):
     settings = Train(
         **{"steps": 12, "batch": 8, "lr": 0.01, "clip": 0.5, "optimizer": optimizer},
         **{"schedule": schedule, "warmup": 4, "step_size": 3},
     )
-    whole, _ = trained(reparam, settings, stops=(12,))
+    whole = cell_of(optimizer)
+    list(train(whole, settings, SEED, (12,), Stopwatch(), lambda *_: None))
 
     def points(course):
         notes = {"notes": lambda: {"course": course.notes()}}
         return Points(tmp_path / "point", every=1e-9, identity={"key": "one"}, **notes)
 
     course = Course(settings)
-    first = train(cell(reparam), settings, SEED, (7, 12), Stopwatch(), lambda *_: None, points(course), course)
+    first = train(cell_of(optimizer), settings, SEED, (7, 12), Stopwatch(), lambda *_: None, points(course), course)
     assert next(first)[0] == 7
     first.close()
-    again, built = points(Course(settings)), cell(reparam)
+    again, built = points(Course(settings)), cell_of(optimizer)
     assert again.load() is not None
     assert [step for step, _ in train(built, settings, SEED, (12,), Stopwatch(), lambda *_: None, again)] == [12]
     assert again.step == 7

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vbench.grid import Train
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "Adam", "Group", "Optimizer", "schedule"]
+__all__ = ["OPTIMIZERS", "SCHEDULES", "Adam", "Group", "NaturalGradient", "Optimizer", "schedule"]
 
 
 _DEFAULTS: Final = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False, "maximize": False}
@@ -100,6 +100,27 @@ class _Moments:
         return tuple([column[place] for place in moving] if column else [] for column in whole)
 
 
+class NaturalGradient:
+    """Plain steps for the first group, whose gradients are natural ones already, and Adam for the others.
+
+    Args:
+        groups: the encoder's parameters first.
+    """
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self._own, self._others, self.factor = groups[0], Adam(groups[1:]), 1.0
+        self.state = self._others.state
+
+    def step(self) -> None:
+        """Move once."""
+        with torch.no_grad():
+            for p in self._own.params:
+                if p.grad is not None:
+                    p.sub_(p.grad, alpha=self.factor * self._own.lr)
+        self._others.factor = self.factor
+        self._others.step()
+
+
 class _Torchs:
     """One of torch's own, its learning rates multiplied by a factor."""
 
@@ -122,6 +143,7 @@ def _torch(kind: type[torch.optim.Optimizer], **options: Any) -> Callable[[Seque
 OPTIMIZERS: Final[Mapping[str, Callable[[Sequence[Group]], Optimizer]]] = {
     "adam": Adam,
     "adamw": lambda groups: Adam(groups, weight_decay=0.01),
+    "natural-gradient": NaturalGradient,
     "rmsprop": _torch(torch.optim.RMSprop),
     "sgd": _torch(torch.optim.SGD, fused=True),
 }

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from vbench import checkpoints, kept
-from vbench.assemble import Fitting, load_dataset
 from vbench.beside import use
-from vbench.catalogue import Catalogue
+from vbench.catalogue import KINDS, Catalogue
 from vbench.continuing import Shorter, trained_steps
+from vbench.execute.fitting import NO_DATA, Finding, try_parts
 from vbench.grid import Cell, Choice, Gradients, Grid, Measure, Reference, parse_choice, read_grid
 from vbench.grid.parameters import canonical
 from vbench.listing import load_catalogue
 from vbench.provenance import provenance, stale_reason
 from vbench.records import Outcome, Store
-from vbench.registry import reason as one_line
-from vbench.types import Incompatible
 
 __all__ = ["Keep", "Plan", "Planned", "Rerun", "asked_grid", "make_plan"]
 
@@ -27,7 +26,7 @@ Action = Literal["run", "done", "skip"]
 Rerun = Literal["failed", "stale", "all"]
 Keep = Literal["weights", "state"]
 REFERENCES = ("reparam", "rloo[k=4]")  # unbiased, one of them serves every latent; the first that fits
-_NO_DATA = "not available"
+_OWN = "vbench"
 _FINAL = ("done", "diverged")  # training again would give the same
 
 
@@ -110,12 +109,10 @@ class _Planner:
     keep: str = ""
 
     def __post_init__(self) -> None:
-        self.obstacle = functools.cache(self._obstacle)
         self.current = functools.cache(self._current)
-        self.digest = functools.cache(self._digest)
-        self.fitting = Fitting()
         self._specs: dict[str, Outcome] | None = None
-        self._unread: dict[Choice, str] = {}
+        self._datasets: dict[tuple[Choice, ...], Finding] = {}
+        self._combinations: dict[tuple[Choice, ...], Finding] = {}
 
     def plan(self) -> Plan:
         stored, kept_runs = (store.outcomes() for store in self.stores)
@@ -154,7 +151,7 @@ class _Planner:
         digest = self.digest(cell.dataset)
         reference = self._reference(cell)
         return _Combination(
-            self.obstacle(tuple(cell.choices().values())),
+            self._obstacle(tuple(cell.choices().values())),
             cell.keys(digest, reference=reference is not None),
             reference,
             reference.keys(digest, role="reference") if reference else lambda seed: "",
@@ -166,7 +163,7 @@ class _Planner:
             return "skip", obstacle
         before = stored.get(key)
         if before is None:
-            return "run", self._unread.get(cell.dataset) or (self._other(cell, stored) if stored else "")
+            return "run", self._doubt(cell) or (self._other(cell, stored) if stored else "")
         if before.status not in _FINAL:
             return "run" if "failed" in self.rerun else "done", f"was {before.status}: {before.reason}"
         if "all" in self.rerun:
@@ -185,7 +182,7 @@ class _Planner:
 
     def _data(self, cell: Cell) -> str:
         digest = self.digest(cell.dataset)
-        return "" if digest == _NO_DATA else digest
+        return "" if digest == NO_DATA else digest
 
     def _other(self, cell: Cell, stored: Mapping[str, Outcome]) -> str:
         """Why a cell has another key than a stored one of the same spec."""
@@ -202,36 +199,63 @@ class _Planner:
         wanted = self.keep and before.status == "done" and before.facts.get("ended_after", trained_steps(before))
         return bool(wanted) and kept.file_of(self.folder, before, self.keep) is None
 
+    def _measures(self) -> tuple[Measure, ...]:
+        return self.grid.axes.get("reference", (self.grid.measure,))
+
+    def _candidates(self, measure: Measure) -> list[Choice]:
+        """The estimators that may train what is measured at shared checkpoints; the first that fits does."""
+        gradients = measure.gradients
+        if gradients is None or gradients.at != "shared":
+            return []
+        wanted = gradients.reference
+        texts = [wanted.estimator] if wanted and wanted.estimator else REFERENCES
+        return [parse_choice(each, "estimator", self.catalogue, "measure.gradients.reference") for each in texts]
+
     def _reference(self, cell: Cell) -> Cell | None:
         gradients = cell.measure.gradients
-        if gradients is None or gradients.at != "shared":
-            return None
-        wanted = gradients.reference or Reference()
-        left = Measure(gradients=Gradients(at="shared", checkpoints=gradients.checkpoints))
-        for text in [wanted.estimator] if wanted.estimator else REFERENCES:
-            choice = parse_choice(text, "estimator", self.catalogue, "measure.gradients.reference")
-            run = replace(cell, estimator=choice, train=wanted.train, measure=left, swept=())
-            if not self.obstacle(tuple(run.choices().values())):
+        for choice in self._candidates(cell.measure):
+            train = ((gradients and gradients.reference) or Reference()).train
+            left = Measure(gradients=Gradients(at="shared", checkpoints=gradients.checkpoints if gradients else ()))
+            run = replace(cell, estimator=choice, train=train, measure=left, swept=())
+            if not self._obstacle(tuple(run.choices().values())):
                 return run
         return None
 
-    def _digest(self, dataset: Choice) -> str:
-        try:
-            return load_dataset(dataset).digest
-        except Exception as error:  # the attempt will say so in its own row
-            self._unread[dataset] = f"without its data, it will fail: {one_line(error)}"
-            return _NO_DATA
-
     def _obstacle(self, choices: tuple[Choice, ...]) -> str:
-        if self.digest(choices[0]) == _NO_DATA:
-            return ""
-        try:
-            self.fitting.check({choice.kind: choice for choice in choices})
-        except Incompatible as error:
-            return str(error)
-        except Exception:  # the attempt will fail with the same, in its own row
-            return ""
-        return ""
+        return self.combinations[choices].text if choices in self.combinations else ""  # data that cannot be had
+
+    def _doubt(self, cell: Cell) -> str:
+        """What else is to be said of a cell that is about to run for the first time."""
+        choices = tuple(cell.choices().values())
+        found = self.datasets[cell.dataset,], *filter(None, [self.combinations.get(choices)])
+        return next((each.doubt for each in found if each.doubt), "")
+
+    def digest(self, dataset: Choice) -> str:
+        """Of the data; ``NO_DATA`` where they cannot be had."""
+        return self.datasets[dataset,].text
+
+    @functools.cached_property
+    def datasets(self) -> dict[tuple[Choice, ...], Finding]:
+        """What each dataset's digest is."""
+        return self._found("digests", [(dataset,) for dataset in self.grid.axes["dataset"]])
+
+    @functools.cached_property
+    def combinations(self) -> dict[tuple[Choice, ...], Finding]:
+        """Why parts do not go together; empty where they do, or where the attempt will say so in its own row."""
+        axes = self.grid.axes
+        estimators = dict.fromkeys([*axes["estimator"], *itertools.chain(*map(self._candidates, self._measures()))])
+        readable = [dataset for (dataset,), found in self.datasets.items() if found.text != NO_DATA]
+        return self._found("obstacles", [*itertools.product(readable, *(axes[k] for k in KINDS[1:-1]), estimators)])
+
+    def _found(self, what: str, items: list[tuple[Choice, ...]]) -> dict[tuple[Choice, ...], Finding]:
+        """What trying finds: vbench's own parts here, and whatever a plugin has a part in elsewhere."""
+        strange = [item for item in items if not all(map(self._own, item))]
+        own = [item for item in items if all(map(self._own, item))]
+        return try_parts(what, own, here=True) | try_parts(what, strange, tuple(self.catalogue))
+
+    def _own(self, choice: Choice) -> bool:
+        component = self.catalogue.get(choice.kind, choice.name)
+        return component is not None and component.distribution == _OWN
 
     def _current(self, choices: tuple[Choice, ...]) -> dict[str, Any]:
         return provenance(choices, self.catalogue)

@@ -16,7 +16,7 @@ from vbench.measure.throughput import Stopwatch
 from vbench.optimizers import OPTIMIZERS, Group, schedule
 from vbench.resume import Points
 from vbench.rng import Rng, derive
-from vbench.types import Batch, Dataset, Incompatible
+from vbench.types import Batch, Dataset, Incompatible, Natural
 
 __all__ = ["Diverged", "train"]
 
@@ -54,20 +54,24 @@ def train(
 
     Raises:
         Diverged: the objective, or at a stop a parameter, is not finite.
-        Incompatible: an inner loop over a part that has nothing to train, or is all that has.
+        Incompatible: an inner loop over a part that has nothing to train, or is all that has; natural gradients of an
+            encoder that does not know them.
     """
     model, estimator, data = built.model, built.estimator, built.data
     device, course = watch.device, course or Course(settings, seconds=lambda: watch.elapsed)
-    groups = _groups(settings, model, estimator)
+    natural = _natural(settings, model.encoder)
+    groups = _groups(settings, model, estimator, natural)
     optimizer = OPTIMIZERS[settings.optimizer](groups)
     everything = [p for group in groups for p in group.params]
 
-    def pull(surrogate: Tensor, inputs: Sequence[nn.Parameter] | None = None) -> None:
+    def pull(surrogate: Tensor, size: int, inputs: Sequence[nn.Parameter] | None = None) -> None:
         for parameter in everything:  # a torch optimiser's own way takes five times as long
             parameter.grad = None
         _ascend(surrogate, inputs)
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(everything, settings.clip)
+        if natural:
+            _turn(natural, size)
 
     order = Order(len(data.train), settings.batch, derive("order", seed))
     batches = TrainingBatches(data, settings.steps, derive("data", seed), order, device)
@@ -98,12 +102,16 @@ def train(
         optimizer.factor = schedule(settings, step, course.share)
         for inner in range(looped.steps if looped else 0):
             some = taken(others, step * looped.steps + inner) if others else batch  # type: ignore[union-attr]
-            pull(estimator(model, some, Rng(derive("inner noise", seed, step, inner), device)).surrogate, alone)
+            pull(
+                estimator(model, some, Rng(derive("inner noise", seed, step, inner), device)).surrogate,
+                len(some.x),
+                alone,
+            )
             optimizer.step()
         estimate = estimator(model, batch, Rng(derive("noise", seed, step), device))
         if step == points.step:  # the first one of this process
             _check(estimate, len(batch.x), type(estimator).__name__)
-        pull(estimate.surrogate, rest if looped else None)
+        pull(estimate.surrogate, len(batch.x), rest if looped else None)
         bounds.append(float(estimate.value.mean()))
         if not abs(bounds[-1]) < float("inf"):  # also true of NaN
             if culprit := _culprit(modules):
@@ -135,11 +143,37 @@ def train(
         points.finish(course.step, bounds, modules, optimizer, everything)
 
 
-def _groups(settings: Train, model: nn.Module, estimator: nn.Module) -> list[Group]:
-    """What is trained: the model, and what the estimator adapts at a learning rate of its own."""
+def _groups(settings: Train, model: nn.Module, estimator: nn.Module, natural: Natural | None = None) -> list[Group]:
+    """What is trained: the model, and what the estimator adapts at a learning rate of its own.
+
+    What moves along natural gradients stands before all others.
+    """
+    first = list(natural.fisher()) if natural else []
+    own = {id(p) for p in first}
     rates = ((model, settings.lr), (estimator, getattr(estimator, "lr", None) or settings.lr))
-    groups = [Group([p for p in module.parameters() if p.requires_grad], lr) for module, lr in rates]
-    return [group for group in groups if group.params]
+    groups = [
+        Group([p for p in module.parameters() if p.requires_grad and id(p) not in own], lr) for module, lr in rates
+    ]
+    return [*([Group(first, natural.natural_step)] if natural else []), *(group for group in groups if group.params)]
+
+
+def _natural(settings: Train, encoder: nn.Module) -> Natural | None:
+    """The encoder, where its gradients are to be natural ones."""
+    if settings.optimizer != "natural-gradient":
+        return None
+    if not isinstance(encoder, Natural):
+        raise Incompatible(
+            "optimizer natural-gradient needs an encoder that tells the Fisher information of its posteriors, like svi"
+        )
+    return encoder
+
+
+@torch.no_grad()
+def _turn(natural: Natural, size: int) -> None:
+    """Make natural gradients of the encoder's: a bound is a mean over data, each of which has its own posterior."""
+    for parameter, fisher in natural.fisher().items():
+        if parameter.grad is not None:
+            parameter.grad.mul_(size / fisher)
 
 
 def _divided(

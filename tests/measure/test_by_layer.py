@@ -30,8 +30,9 @@ def deviation(one, other):
     return max(abs(one.variance[part] - other.variance[part]) / errors[part] for part in layers)
 
 
-@pytest.mark.parametrize("name", ["iwae", "dreg"])
-def test_both_engines_tell_the_same_and_swapped_layers_are_seen(name, monkeypatch):
+# reinforce moves the decoder's two layers alike, 10% apart in variance: to swap them shows less
+@pytest.mark.parametrize(("name", "shown"), [("iwae", 8), ("dreg", 8), ("reinforce", 4)])
+def test_both_engines_tell_the_same_and_swapped_layers_are_seen(name, shown, monkeypatch):
     estimator, build = BUILT_IN[name]
     model, batch = build(), toys.batch(size=20)
     draw = gradient_moments(model, estimator, batch, draws=1000, key=2, method="vmap", layers=True)
@@ -42,7 +43,7 @@ def test_both_engines_tell_the_same_and_swapped_layers_are_seen(name, monkeypatc
     monkeypatch.setattr(draws, "_layer", lambda name: swapped.get(right(name), right(name)))
     wrong = gradient_moments(model, estimator, batch, draws=1000, key=1, method="moments", layers=True)
     assert wrong.variance["decoder"] == pytest.approx(datum.variance["decoder"])
-    assert deviation(wrong, draw) > 8
+    assert deviation(wrong, draw) > shown
 
 
 @pytest.mark.parametrize("method", ["vmap", "loop"])

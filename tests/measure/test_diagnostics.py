@@ -9,8 +9,8 @@ from vbench.estimators.dreg import dreg
 from vbench.estimators.iwae import iwae
 from vbench.estimators.reparam import reparam
 from vbench.families import DiagonalNormal
-from vbench.measure.diagnostics import DIAGNOSTICS, diagnose
-from vbench.measure.information import identity_information
+from vbench.measure.diagnostics import AGGREGATE, DIAGNOSTICS, diagnose
+from vbench.measure.information import aggregate_densities
 from vbench.measure.measurement import MEASURES, Measurement
 from vbench.model import Model
 from vbench.types import Encoder, Space, Trait
@@ -111,6 +111,11 @@ def clusters(means, scale):
     return posterior, loc + scale * noise
 
 
+def identity_information(groups, limit):
+    own, aggregate = aggregate_densities(groups, limit)
+    return own - aggregate
+
+
 def test_mutual_information_of_clusters():
     posterior, z = clusters([0.0, 100.0] * 10, 1.0)
     terms = identity_information([(posterior, z)], 1000)
@@ -131,6 +136,43 @@ def test_mutual_information_pairs_data_across_batches():
     torch.testing.assert_close(identity_information(halves, 3), identity_information(first, 1000))
     pairs = torch.distributions.Normal(posterior.loc[:, 0], posterior.scale[:, 0]).log_prob(z)  # [draws, data]
     torch.testing.assert_close(whole, pairs.diagonal() - pairs.logsumexp(1) + math.log(5))
+
+
+def pulled(batches, samples=1):
+    return diagnose(tracks(0.5), reparam(1), batches, samples=samples, measures={*AGGREGATE, "rate"})
+
+
+def test_information_and_aggregate_make_up_the_rate():
+    """Exactly, of the same draws; and the cap is what the data can be told apart by at most."""
+    rows = pulled(normal_batches(2, 30))
+    rate, information, cap, kl = (value_of(rows, name, "encoder") for name in ("rate", *AGGREGATE))
+    assert information.value + kl.value == pytest.approx(rate.value, rel=1e-12)
+    assert (cap.value, cap.std_error, cap.n) == (math.log(60), None, 60)
+    assert information.value < min(cap.value, rate.value)
+
+
+def test_aggregate_kl_of_two_clusters(monkeypatch):
+    """Against quadrature over the one latent that differs; the others add what two normals are apart."""
+    x = torch.tensor([[1.5, 0.0], [-0.5, 0.0]], dtype=torch.float64).repeat(500, 1)
+    z = torch.linspace(-6, 7, 20001, dtype=torch.float64)
+
+    def normal(loc, scale):
+        return torch.distributions.Normal(torch.tensor(loc, dtype=torch.float64), scale).log_prob(z)
+
+    log_q = torch.stack([normal(1.5, 0.5), normal(-0.5, 0.5)]).logsumexp(0) - math.log(2)
+    first = float(torch.trapezoid(log_q.exp() * (log_q - normal(0.0, 1.0)), z))
+    exact = first + sum(0.5 * (0.25 + loc**2 - 1 - math.log(0.25)) for loc in (0.0, 3.0))
+    found = value_of(pulled([batch_of(x)]), "aggregate_kl", "encoder")
+    assert abs(found.value - exact) < 4 * found.std_error
+    assert found.std_error < 0.1
+
+    def without_its_mean(groups, limit):
+        own, aggregate = aggregate_densities(groups, limit)
+        return own, aggregate + math.log(2)
+
+    monkeypatch.setattr("vbench.measure.diagnostics.aggregate_densities", without_its_mean)
+    wrong = value_of(pulled([batch_of(x)]), "aggregate_kl", "encoder")
+    assert abs(wrong.value - exact) > 6 * wrong.std_error
 
 
 @pytest.mark.parametrize("build", [toys.gaussian, toys.binary, toys.categorical])

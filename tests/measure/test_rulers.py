@@ -1,5 +1,6 @@
 """One ruler for all: held-out log likelihood by an estimator's bound; nats per step of sequences."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -37,6 +38,8 @@ def test_nats_per_step_are_the_total_over_all_steps():
         Measurement("elbo", "all", -12.0, 0.6, 3, "nats"),
         Measurement("ess", "all", 2.0, None, 3, "1"),
         Measurement("mutual_information", "encoder", 1.0, None, 3, "nats"),
+        Measurement("mutual_information_cap", "encoder", math.log(3), None, 3, "nats"),
+        Measurement("aggregate_kl", "encoder", 1.0, None, 3, "nats"),
     ]
     (one,) = per_step(found, [chain_batch(3)])
     assert one.metric == "elbo_per_step"

@@ -9,6 +9,7 @@ import os
 import random
 import re
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,8 +27,10 @@ from vbench import registry, runner
 from vbench.builtin.datasets import files
 from vbench.catalogue import Broken
 from vbench.discovery import entry_points
+from vbench.execute.fitting import Finding, try_parts
 from vbench.grid.positions import Problems
 from vbench.listing import load_catalogue
+from vbench.planning import make_plan
 from vbench.registry import Registry, load_all
 from vbench.study import run
 
@@ -134,6 +137,67 @@ def deadly_plugins(folder: Path) -> None:
     assert found.get("estimator", "halved")
     assert catalogue.get("encoder", "gaussian")
     assert {broken.distribution for broken in found.broken} >= {"a-exits", "a-aborts"}
+
+
+MAKERS = """
+
+class Leaves(Halved):
+    def __init__(self):
+        import os
+        os._exit(0)
+
+
+class Hangs(Halved):
+    def __init__(self):
+        import time
+        time.sleep(1e6)
+
+
+class Choosy(Halved):
+    needs = frozenset({"something else"})
+
+
+@hookimpl(specname="vbench_estimators")
+def others():
+    return {"leaves": Leaves, "hangs": Hangs, "choosy": Choosy}
+"""
+
+
+def _made_here(what, items, components=(), *, here=False):
+    return try_parts(what, items, components, here=True)
+
+
+@fault(
+    "F12",
+    {
+        "parts of plugins are made here": instead("vbench.planning.try_parts", _made_here),
+        "one death is the end": instead("vbench.execute.fitting._DEATHS", 1),
+        "it goes through in silence": instead("vbench.execute.fitting._deadly", lambda what, how: Finding("")),
+    },
+)
+def deadly_parts(folder: Path) -> None:
+    """A part that ends or hangs the process that makes it has cells that run and say so; the others are planned."""
+    died = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "_exit", died.append)
+        patch.setattr(time, "sleep", lambda seconds, real=time.sleep: real(min(seconds, 1.0)))
+        patch.setattr("vbench.execute.fitting._PATIENCE", {"digests": 5.0, "obstacles": 5.0})
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setattr("vbench.listing._known", {})
+        patch.syspath_prepend(str(folder / "plugins"))
+        source = GOOD.replace("NAME", "halved") + MAKERS
+        install(folder / "plugins", "a-makers", source)
+        importlib.invalidate_caches()
+        estimators = ["leaves", "reparam", "hangs", "choosy", "halved"]
+        plan = make_plan(small(estimators=estimators, seeds=1), results=folder)
+        sys.modules.pop("a_makers", None)
+    assert died == []
+    found = {planned.cell.estimator.name: (planned.action, planned.reason) for planned in plan.cells}
+    assert found["reparam"] == found["halved"] == ("run", "")
+    assert found["choosy"][0] == "skip"
+    without = "its parts did not come out of a process that made them"
+    assert found["leaves"] == ("run", f"{without}: left with exit code 0 and no result")
+    assert found["hangs"] == ("run", f"{without}: no answer in 5 s")
 
 
 @fault(

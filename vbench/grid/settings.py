@@ -90,6 +90,7 @@ class Train(Settings):
 
     Attributes:
         steps: 0 trains nothing: gradients are measured at the reference's checkpoints, and nothing else.
+        optimizer: ``natural-gradient`` is for encoders with parameters of each datum's own; the rest goes on by Adam.
         schedule: ``cosine`` and ``linear`` fall to zero at the last step, ``step`` by ``gamma`` every ``step_size``.
         budget: in place of ``steps``, which mean nothing then.
         patience: training ends when the validation ELBO was no better than before so many times in a row.
@@ -97,7 +98,7 @@ class Train(Settings):
 
     steps: Annotated[int, Ge(0), "optimiser steps"] = 1000
     batch: Annotated[int, Ge(1), "data per step"] = 100
-    optimizer: Literal["adam", "sgd", "rmsprop", "adamw"] = "adam"
+    optimizer: Literal["adam", "sgd", "rmsprop", "adamw", "natural-gradient"] = "adam"
     lr: Annotated[float, Gt(0), "learning rate"] = 1e-3
     clip: Annotated[float, Gt(0), "global gradient norm to clip at"] | None = None
     schedule: Annotated[Literal["constant", "cosine", "linear", "step"], "of the learning rate"] = "constant"

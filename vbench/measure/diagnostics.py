@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple, cast
@@ -9,18 +10,19 @@ from typing import Final, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from vbench.measure.information import identity_information
+from vbench.measure.information import aggregate_densities
 from vbench.measure.measurement import Measurement, mean_over_data
 from vbench.measure.sampling import draw_in_chunks
 from vbench.model import Model
 from vbench.rng import Rng, derive
 from vbench.types import Batch, Density, Estimator, Posterior
 
-__all__ = ["ACTIVE", "DIAGNOSTICS", "PAIRED", "diagnose"]
+__all__ = ["ACTIVE", "AGGREGATE", "DIAGNOSTICS", "PAIRED", "diagnose"]
 
 ACTIVE: Final = 0.01
 PAIRED: Final = 1000
-DIAGNOSTICS: Final = ("bound", "elbo", "rate", "distortion", "active_units", "mutual_information")
+AGGREGATE: Final = ("mutual_information", "mutual_information_cap", "aggregate_kl")
+DIAGNOSTICS: Final = ("bound", "elbo", "rate", "distortion", "active_units", *AGGREGATE)
 
 
 def diagnose(
@@ -40,7 +42,9 @@ def diagnose(
     * ``active_units``: how many latent scalars have :math:`\mathrm{Var}_x\, E_q[z] > 0.01`, after taking
       away what S draws add to it, :math:`E_x \mathrm{Var}_q[z] / S`. NaN with one draw or datum.
     * ``mutual_information``: what z tells of whose it is among the first N <= 1000 data, by one draw for
-      each; :math:`E \log q(z | x) - \log \frac1N \sum_j q(z | x_j)`. Its expectation is at most log N.
+      each; :math:`E \log q(z | x) - \log q_N(z)` with the aggregate :math:`q_N(z) = \frac1N \sum_j q(z | x_j)`. Its
+      expectation is at most the rate, and at most log N: ``mutual_information_cap``.
+    * ``aggregate_kl``: :math:`\mathrm{KL}(q_N \,\|\, p)`, by the same draws; with the information it makes up the rate.
 
     Args:
         model: encoder, decoder and prior.
@@ -63,24 +67,29 @@ def diagnose(
     gathered: list[_Gathered] = []
     bounds: list[Tensor] = []
     paired: list[tuple[Density, Tensor]] = []
+    log_p: list[Tensor] = []
     for number, batch in enumerate(batches):
         if set(measures) - {"bound"}:
             with torch.no_grad():
                 sums, posterior, z = _gather(model, batch, samples, key, number)
-            gathered.append(sums)
-            if "mutual_information" in measures and sum(len(draws) for _, draws in paired) < PAIRED:
-                paired.append((cast(Density, posterior), z))
+                gathered.append(sums)
+                if not {*AGGREGATE}.isdisjoint(measures) and sum(len(draws) for _, draws in paired) < PAIRED:
+                    paired.append((cast(Density, posterior), z))
+                    log_p.append(model.prior_density(batch).log_prob(z[None])[0].double())
         if "bound" in measures:
             bounds.append(_bound(model, estimator, batch, samples, key, number))
     if not (gathered or bounds):
         raise ValueError("diagnostics need at least one batch")
+    aggregate = functools.cache(lambda: _aggregate(paired, log_p))
     makers: Mapping[str, Callable[[], Measurement]] = {
         "bound": lambda: mean_over_data("bound", "all", torch.cat(bounds), "nats"),
         "elbo": lambda: mean_over_data("elbo", "all", -(_rates(gathered) + _distortions(gathered)), "nats"),
         "rate": lambda: mean_over_data("rate", "encoder", _rates(gathered), "nats"),
         "distortion": lambda: mean_over_data("distortion", "decoder", _distortions(gathered), "nats"),
         "active_units": lambda: _active_units(gathered, samples),
-        "mutual_information": lambda: _mutual_information(paired),
+        "mutual_information": lambda: aggregate()["mutual_information"],
+        "mutual_information_cap": lambda: aggregate()["mutual_information_cap"],
+        "aggregate_kl": lambda: aggregate()["aggregate_kl"],
     }
     return [makers[measure]() for measure in DIAGNOSTICS if measure in measures]
 
@@ -148,7 +157,11 @@ def _active_units(gathered: list[_Gathered], samples: int) -> Measurement:
     return Measurement("active_units", "encoder", count, None, n, "1")
 
 
-def _mutual_information(paired: list[tuple[Density, Tensor]]) -> Measurement:
+def _aggregate(paired: list[tuple[Density, Tensor]], log_p: list[Tensor]) -> dict[str, Measurement]:
     with torch.no_grad():
-        terms = identity_information(paired, PAIRED).cpu()
-    return mean_over_data("mutual_information", "encoder", terms, "nats")
+        own, all_of_them = aggregate_densities(paired, PAIRED)
+    terms = own - all_of_them, all_of_them - torch.cat(log_p)[: len(own)]
+    information, kl = (mean_over_data("", "encoder", each.cpu(), "nats") for each in terms)
+    cap = information._replace(value=math.log(len(own)), std_error=None)
+    found = zip(AGGREGATE, (information, cap, kl), strict=True)
+    return {name: measurement._replace(metric=name) for name, measurement in found}

@@ -1,4 +1,4 @@
-"""How much the latents tell of which datum they came from."""
+"""How much the latents tell of which datum they came from, and how all of them together are spread."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from torch import Tensor
 
 from vbench.types import Density
 
-__all__ = ["identity_information"]
+__all__ = ["aggregate_densities"]
 
 _BUDGET: Final = 2**23  # scalars of latents scored at a time
 
 
-def identity_information(groups: Sequence[tuple[Density, Tensor]], limit: int) -> Tensor:
-    r"""One-draw terms of the information between z and the datum that it was drawn for, ``[N]``, nats.
+def aggregate_densities(groups: Sequence[tuple[Density, Tensor]], limit: int) -> tuple[Tensor, Tensor]:
+    r"""The density of one draw for each datum under its own posterior and under the mixture of all, each ``[N]``.
 
-    .. math:: I_N = \frac1N \sum_i E_{q(z | x_i)}
-       \Big[\log q(z | x_i) - \log \frac1N \sum_j q(z | x_j)\Big] \le \log N
+    .. math:: \log q(z_i | x_i), \qquad \log q_N(z_i) = \log \frac1N \sum_j q(z_i | x_j)
 
-    Float64. Their mean is unbiased for :math:`I_N`; it takes :math:`N^2` evaluations of the density.
+    Nats, float64, in :math:`N^2` evaluations of the density. The rate is the sum of two parts,
+
+    .. math:: \frac1N \sum_i \mathrm{KL}(q(z | x_i) \,\|\, p(z)) = I_N + \mathrm{KL}(q_N \,\|\, p), \qquad
+       I_N = \frac1N \sum_i E_{q(z | x_i)}[\log q(z | x_i) - \log q_N(z)] \le \log N
+
+    and the means of what is returned, and of the prior's density, are unbiased for each.
 
     Args:
         groups: for each batch its posterior, and one draw ``[B, *Z]`` for each of its data.
@@ -40,4 +44,4 @@ def identity_information(groups: Sequence[tuple[Density, Tensor]], limit: int) -
         ]
         blocks.append(torch.cat(every))
     log_q = torch.cat(blocks, 1)[:, : len(z)]
-    return log_q.diagonal() - log_q.logsumexp(1) + math.log(len(z))
+    return log_q.diagonal(), log_q.logsumexp(1) - math.log(len(z))

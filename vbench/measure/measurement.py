@@ -50,11 +50,15 @@ MEASURES: Final[Mapping[str, frozenset[str]]] = {
     "distortion": frozenset({Trait.POSTERIOR}),
     "active_units": frozenset({Trait.POSTERIOR}),
     "mutual_information": frozenset({Trait.DENSITY, Trait.NORMALIZED}),
+    "mutual_information_cap": frozenset({Trait.DENSITY, Trait.NORMALIZED}),
+    "aggregate_kl": frozenset({Trait.DENSITY, Trait.NORMALIZED}),
     "log_likelihood": frozenset({Trait.PROPER_WEIGHT}),
     "inference_gap": frozenset({Trait.LOC_SCALE}),
     "gradients": frozenset(),
 }
 """Measure -> the traits that it needs; ``needs - offers`` is the reason it is skipped."""
+
+_WHOLE: Final = ("mutual_information", "aggregate_kl")  # of latents that stand for whole sequences
 
 
 def mean_over_data(metric: str, part: str, values: Tensor, unit: str, *, keep: bool = False) -> Measurement:
@@ -81,7 +85,7 @@ def per_step(found: Iterable[Measurement], batches: Iterable[Batch]) -> list[Mea
             values=None,
         )
         for m in found
-        if m.unit == "nats" and m.metric != "mutual_information"
+        if m.unit == "nats" and not m.metric.startswith(_WHOLE)
     ]
 
 

@@ -13,7 +13,7 @@ from vbench.batches import Order, TrainingBatches, fixed_batches
 from vbench.grid import AIS, Cell, Gradients, LogLikelihood, Measure, parse_choice
 from vbench.listing import known_catalogue
 from vbench.measure.bracket import Annealing, annealed, annealed_likelihood, bracketed_likelihood, simulated
-from vbench.measure.diagnostics import DIAGNOSTICS, diagnose
+from vbench.measure.diagnostics import AGGREGATE, DIAGNOSTICS, diagnose
 from vbench.measure.exact import exact_likelihood
 from vbench.measure.free import NoFreePosteriorError, free_model
 from vbench.measure.gaps import inference_gap
@@ -32,7 +32,7 @@ from vbench.types import Batch, Estimator, Incompatible, Refittable, Trait
 
 __all__ = ["evaluate", "measure_gradients", "missing"]
 
-_LAST_ONLY = frozenset({"active_units", "mutual_information"})  # dear, and of the trained model
+_LAST_ONLY = frozenset({"active_units", *AGGREGATE})  # dear, and of the trained model
 _BRACKET = "log_likelihood_upper"
 _BATCH = 500  # fixed: what is drawn for a datum must not depend on the memory at hand
 

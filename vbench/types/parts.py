@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ __all__ = [
     "Encoder",
     "Estimator",
     "Likelihood",
+    "Natural",
     "Posterior",
     "Prior",
     "Refittable",
@@ -89,6 +91,29 @@ class Refittable(Protocol):
 
     def refit(self, n: int) -> Encoder:
         """A new encoder for n other data, of the same kind, on the same device."""
+        ...
+
+
+@runtime_checkable
+class Natural(Protocol):
+    r"""An encoder whose parameters are those of each datum's posterior, for ``train: {optimizer: natural-gradient}``.
+
+    .. math:: t_i \leftarrow t_i + \rho\, F(t_i)^{-1} \nabla_{t_i} L_i
+
+    for every datum i of a batch: L its bound, F the Fisher information of its posterior. The other parts go on by Adam.
+
+    Attributes:
+        natural_step: rho. Where the model is conjugate, 1 goes all the way once the scales are right.
+
+    Source: Amari (1998), Natural Gradient Works Efficiently in Learning, Neural Computation 10(2),
+    doi:10.1162/089976698300017746; Hoffman, Blei, Wang & Paisley (2013), Stochastic Variational Inference,
+    arXiv:1206.7051.
+    """
+
+    natural_step: float
+
+    def fisher(self) -> Mapping[nn.Parameter, Tensor]:
+        """Of each parameter, as it now is: the diagonal of F in its entries, shaped as it is; F has no more."""
         ...
 
 

@@ -14,14 +14,16 @@ from vbench_local.weight_normalized import WeightNormalizedEncoder
 
 from tests import toys
 from tests.gradients import gradient_function, keys
-from vbench import Batch, GaussianEncoder, Model, Rng, build, frozen, load, run
+from vbench import ELBO, Batch, Estimate, Estimator, GaussianEncoder, Model, Rng, build, frozen, load, run
 from vbench.estimators.reparam import reparam
 from vbench.estimators.stl import stl
-from vbench.grid import InferenceGap, LogLikelihood, Measure
+from vbench.grid import InferenceGap, LogLikelihood, Measure, Train
 from vbench.measure.evaluations import decoder_evaluations
 from vbench.measure.refit import ascend
 from vbench.measure.schedule import evaluate
+from vbench.measure.throughput import Stopwatch
 from vbench.oracles import conjugate
+from vbench.training import train
 
 MADE = {
     "denoising": lambda x, latent: DenoisingEncoder(x, latent, (3,), noise=0.7),
@@ -294,3 +296,69 @@ def test_the_cost_of_refinement_stands_in_the_records(tmp_path):
     assert cells["evaluations"].to_dict() == {"gaussian": 2 * 10, "semi-amortized": 2 * 10 * asked}
     records = load(tmp_path / "cost").query("metric == 'function_evaluations'")
     assert sorted(records["value"]) == [1, asked]
+
+
+def hessian_of_kl(encoder, row):
+    """Second derivatives of KL(q_t || q_s) in s at s = t: the Fisher information of one row."""
+    here = encoder.table.detach()[row]
+    loc, log_scale = (encoder.pace * here).chunk(2)
+
+    def kl(other):
+        to, log_to = (encoder.pace * other).chunk(2)
+        square = (2 * log_scale).exp() + (loc - to).square()
+        return (log_to - log_scale + square / (2 * (2 * log_to).exp()) - 0.5).sum()
+
+    return torch.autograd.functional.hessian(kl, here)
+
+
+@pytest.mark.parametrize("wrong", ["", "scale", "pace"])
+def test_fisher_information_is_the_curvature_of_the_divergence(wrong):
+    encoder = toys.randomize(SVI(5, 2, pace=3.0), 4, 0.3)
+    (found,) = encoder.fisher().values()
+    if wrong == "scale":  # 1 / sigma
+        found = torch.cat([found[:, :2].sqrt() * 3, found[:, 2:]], -1)
+    if wrong == "pace":
+        found = found / 3
+    same = []
+    for row in range(5):
+        curvature = hessian_of_kl(encoder, row)
+        same += [torch.allclose(curvature, found[row].diag(), rtol=1e-5, atol=1e-6)]
+    assert all(same) if not wrong else not any(same)
+
+
+class ToConjugate(Estimator):
+    """Minus KL(q || N(mean, scale^2)), what the bound of a conjugate model is but for a constant."""
+
+    k, bound = 1, ELBO()
+
+    def __init__(self, mean, scale):
+        super().__init__()
+        self.mean, self.scale = mean, scale
+
+    def forward(self, model, batch, rng):
+        q = model.posterior(batch)
+        kl = (self.scale / q.scale).log() + (q.scale**2 + (q.loc - self.mean) ** 2) / (2 * self.scale**2) - 0.5
+        return Estimate(-kl.sum(-1).detach(), -kl.sum(-1))
+
+
+def moved(natural_step, steps=1, pace=3.0, optimizer="natural-gradient"):
+    torch.manual_seed(0)
+    built = build(
+        dataset="bernoulli-bars", encoder=f"svi[latent=2,pace={pace},natural_step={natural_step}]",
+        decoder="bernoulli[hidden=[4]]", prior="standard-normal", estimator="reparam",
+    )  # fmt: skip
+    rule = ToConjugate(torch.tensor([1.5, -0.7]), 1.0)  # as wide as a row is at its start
+    size = len(built.data.train)
+    settings = Train(steps=steps, batch=size, lr=0.1, optimizer=optimizer)
+    list(train(built._replace(estimator=rule), settings, 0, (), Stopwatch(), lambda *_: None))
+    batch = Batch(built.data.train, torch.arange(size))
+    return built.model.posterior(batch)
+
+
+@pytest.mark.parametrize("pace", [1.0, 3.0])
+def test_one_natural_step_is_at_the_conjugate_posterior(pace):
+    q = moved(1.0, pace=pace)
+    torch.testing.assert_close(q.loc, torch.tensor([1.5, -0.7]).expand_as(q.loc))
+    torch.testing.assert_close(q.scale, torch.ones_like(q.scale))
+    half = moved(0.5, pace=pace)
+    torch.testing.assert_close(half.loc, torch.tensor([0.75, -0.35]).expand_as(half.loc))

@@ -8,7 +8,7 @@ from vbench.report.evidence import Evidence
 from vbench.report.figures.chart import Chart
 from vbench.report.figures.planes import draw_planes, paired
 from vbench.report.figures.style import INK
-from vbench.report.numbers import numbers
+from vbench.report.numbers import measured, numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +24,7 @@ def _numbers(evidence: Evidence) -> DataFrame:
     found = [
         numbers(evidence, "rate", "test", "encoder", last=True),
         numbers(evidence, "distortion", "test", "decoder", last=True),
+        *measured(evidence, [("log_likelihood", "test", "all")]),
     ]
     return pd.concat(found, ignore_index=True)
 
@@ -31,9 +32,21 @@ def _numbers(evidence: Evidence) -> DataFrame:
 def _draw(figure: Figure, evidence: Evidence, table: DataFrame, columns: int) -> list[Axes]:
     points = paired(table, "rate", "distortion").assign(xlabel="rate, nats per datum")
     placed = draw_planes(figure, evidence, points, columns, by=("panel",), ylabel="distortion, nats per datum")
-    for axes in placed:
+    shown = [panel for panel, group in points.groupby("panel", sort=False) if group["value"].notna().any()]
+    for panel, axes in zip(shown, placed, strict=True):
         _equal_elbo(axes)
+        _entropy(axes, table[(table["panel"] == panel) & (table["metric"] == "log_likelihood")])
     return placed
+
+
+def _entropy(axes: Axes, likelihoods: DataFrame) -> None:
+    """What the entropy of the data is at most: no model's rate and distortion add up to less than the entropy."""
+    whole = likelihoods[likelihoods["n_ok"] == likelihoods["n_total"]]
+    if whole["value"].notna().any():
+        least = -float(whole["value"].max())
+        (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+        axes.axline((left, least - left), slope=-1, color=INK, linewidth=1.1, linestyle="--", alpha=0.7, zorder=1)
+        axes.set(xlim=(left, right), ylim=(low, high))
 
 
 def _equal_elbo(axes: Axes) -> None:
@@ -50,8 +63,9 @@ CHART = Chart(
     "rate-distortion",
     "Rate and distortion",
     "What the code costs against what it leaves unexplained, on test data at the last step. Thin diagonals join equal "
-    "ELBO (minus rate minus distortion): low and left is better. Source: Alemi et al. (2018), Fixing a Broken ELBO, "
-    "arXiv:1711.00464.",
+    "ELBO (minus rate minus distortion): low and left is better. Dashed: the best log-likelihood of the panel, below "
+    "which the entropy of the data lies, and below the entropy no point. Source: Alemi et al. (2018), Fixing a Broken "
+    "ELBO, arXiv:1711.00464.",
     _numbers,
     _draw,
 )

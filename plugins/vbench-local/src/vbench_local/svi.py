@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt
-from torch import nn
+from torch import Tensor, nn
 
 from vbench import Batch, DiagonalNormal, Encoder, Space, Trait
 
@@ -25,6 +25,9 @@ class SVI(Encoder):
     A row learns only when its datum is drawn, and Adam goes on moving it for some ten steps along its last gradient.
     With ``train: {inner: {part: encoder, steps: 20}}`` the rows of a batch are fitted before the decoder moves.
 
+    ``train: {optimizer: natural-gradient}`` moves the rows along natural gradients instead, whatever c is: means by rho
+    sigma^2 times their gradient, log scales by rho / 2 times theirs.
+
     Source: Hoffman, Blei, Wang & Paisley (2013), Stochastic Variational Inference, arXiv:1206.7051.
     """
 
@@ -37,10 +40,12 @@ class SVI(Encoder):
         pace: Annotated[float, Gt(0), "c, how much faster than the other parts it moves"] = 10.0,
         refit_steps: Annotated[int, Ge(1), "steps of the fit to other data"] = 300,
         refit_lr: Annotated[float, Gt(0), "learning rate of that fit at its start"] = 0.05,
+        natural_step: Annotated[float, Gt(0), "rho, of steps along natural gradients"] = 0.1,
     ) -> None:
         super().__init__()
         self.z = Space((latent,))
-        self.pace, self.refit_steps, self.refit_lr = pace, refit_steps, refit_lr
+        self.pace, self.natural_step = pace, natural_step
+        self.refit_steps, self.refit_lr = refit_steps, refit_lr
         self.table = nn.Parameter(torch.zeros(n, 2 * latent))
 
     def forward(self, batch: Batch, model: Any) -> DiagonalNormal:
@@ -48,7 +53,13 @@ class SVI(Encoder):
         loc, log_scale = (self.pace * self.table[batch.index]).chunk(2, -1)
         return DiagonalNormal(loc, log_scale.exp())
 
+    def fisher(self) -> dict[nn.Parameter, Tensor]:
+        r"""Of every row: :math:`c^2 / \sigma^2` for means, :math:`2 c^2` for log scales, ``[n, 2 latent]``."""
+        log_scale = self.pace * self.table.detach().chunk(2, -1)[1]
+        information = torch.cat([(-2 * log_scale).exp(), torch.full_like(log_scale, 2.0)], -1)
+        return {self.table: self.pace**2 * information}
+
     def refit(self, n: int) -> SVI:
         """A table for n other data."""
-        made = SVI(n, self.z.size, 1.0, self.refit_steps, self.refit_lr)
+        made = SVI(n, self.z.size, 1.0, self.refit_steps, self.refit_lr, self.natural_step)
         return made.to(self.table)
