@@ -39,6 +39,7 @@ def attention(side, image):
     return made
 
 
+@torch.no_grad()
 def filtered(side, image):
     """What is read and written, by the filterbank and by a double loop."""
     made, output = attention(side, image), normals(6, 4)
@@ -66,7 +67,7 @@ def counts_from_zero(bank):
 @pytest.mark.parametrize("wrong", [not_normalised, counts_from_zero(Attention._bank)])
 def test_filters_that_do_not_sum_to_one_or_are_shifted_are_caught(wrong, monkeypatch):
     monkeypatch.setattr(Attention, "_bank", wrong)
-    assert min(float((a - b).abs().max().detach()) for a, b in zip(*filtered(2, (4, 3)), strict=True)) > 1e-2
+    assert min(float((a - b).abs().max()) for a, b in zip(*filtered(2, (4, 3)), strict=True)) > 1e-2
 
 
 def test_filters_sum_to_one_and_are_finite_far_outside():
@@ -91,6 +92,7 @@ def test_untrained_filters_cover_the_image():
     assert bool(intensity == 1)
 
 
+@torch.no_grad()
 def chains(read, write):
     """Log q, log p(x | z), log joint ``[K, B]`` of some latents: by the parts, and by hand."""
     made, z = exact.model(read, write), normals(4, 2, 3, 2)

@@ -18,16 +18,16 @@ def test_the_plan_says_of_every_pair_whether_it_goes_and_why_not(tmp_path):
     runs = {key for key, planned in asked.items() if planned.action == "run"}
     one, two, noise, net = "standard-normal", "hierarchy[hidden=[[32]]]", "vdm[hidden=[64]]", "bernoulli[hidden=[64]]"
     layered, written = "[latent=[16,8],hidden=[[64],[32]]]", "draw[hidden=32,write=3]"
-    glimpses = [f"draw[steps=4,latent=4,hidden=32,read={read}]" for read in ("null", "3")]
+    glimpses = "draw[steps=3,latent=4,hidden=32,read=3]"
     fits = [("hierarchy[latent=[16],hidden=[[64]]]", net, one), ("hierarchy" + layered, net, one)]
     fits += [(kind + layered, net, two) for kind in ("hierarchy", "lvae", "top-down")]
-    fits += [(draw, written, one) for draw in glimpses]
+    fits += [(glimpses, written, one)]
     assert runs == {(*fit, rule) for fit in fits for rule in ("reparam", "dreg")} | {
         ("vdm[steps=10]", net, noise, rule) for rule in ("reparam", "dreg", "vdm", "vdm-continuous")
     }
     assert "as wide as each other" in asked["lvae" + layered, net, noise, "reparam"].reason
     assert "needs denoiser" in asked["vdm[steps=10]", net, one, "reparam"].reason
-    assert "needs canvas and hidden-32" in asked[glimpses[0], net, one, "reparam"].reason
+    assert "needs canvas and hidden-32" in asked[glimpses, net, one, "reparam"].reason
     assert "takes latents [T, D], step by step, not [16]" in asked["lvae" + layered, written, two, "reparam"].reason
     reason = asked["hierarchy[latent=[16],hidden=[[64]]]", net, two, "reparam"].reason
     assert "the steps between 1 layers take 0 entries in hidden, one for each net, not 1" in reason
