@@ -205,7 +205,7 @@ def test_a_schedule_is_read_and_told_only_where_it_is_asked_for():
     ("tree", "text"),
     [
         ({"schedule": "cosin"}, "train.schedule: expected one of constant, cosine, linear, step"),
-        ({"optimizer": "adagrad"}, "train.optimizer: expected one of adam, sgd, rmsprop, adamw"),
+        ({"optimizer": "adagrad"}, "train.optimizer: expected one of adam, sgd, rmsprop, adamw, natural-gradient"),
         ({"warmup": -1}, "train.warmup: expected an integer >= 0"),
         ({"schedule": "step", "gamma": 1.0}, "train.gamma: expected a number > 0 and < 1"),
         ({"gamma": 0.5}, "train.gamma: only with schedule: step"),
