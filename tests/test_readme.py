@@ -33,7 +33,7 @@ def test_shipped_grids_are_grids(file: Path) -> None:
     owner = file.parent.name
     if file.parent.parent.name == "plugins" and owner not in {c.distribution for c in load_catalogue()}:
         pytest.skip(f"needs its plugin: pip install ./plugins/{owner}")
-    assert read_grid(file, load_catalogue()).size > 0
+    assert read_grid(file, load_catalogue).size > 0
 
 
 def test_the_python_of_one_cell_runs() -> None:

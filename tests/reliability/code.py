@@ -121,7 +121,7 @@ def what_runs_again(folder: Path) -> None:
         assert reasons(rerun="failed") == ["done stale, kept", "run was failed"]
         assert reasons(rerun="stale", keep_stale=True) == ["done stale, kept", "done was failed"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vbench.planning._Planner._digest", lambda self, dataset: "another")
+        patch.setattr("vbench.planning._Planner.digest", lambda self, dataset: "another")
         cells = make_plan(grid, results=folder).cells
         assert [planned.reason for planned in cells] == ["stale: its data changed", ""]
     grown = make_plan(small(seeds=3, estimators=["stl", "reparam"]), results=folder).cells
