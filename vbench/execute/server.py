@@ -22,8 +22,8 @@ __all__ = ["PRELOAD", "environment", "forks", "pipe", "start", "warm"]
 
 # What most cells import. No plugin: one may touch CUDA when imported, which would spoil every fork.
 PRELOAD: tuple[str, ...] = (
-    *("torch", "torch._dynamo", "pandas", "pyarrow.parquet", "sklearn.datasets", "safetensors.torch"),
-    *("annotated_types", "pluggy", "pydantic.types", "ruamel.yaml", "vbench.execute.preloaded"),
+    *("torch", "torch._dynamo", "pandas", "pyarrow.parquet", "pyarrow.pandas_compat", "sklearn.datasets"),
+    *("safetensors.torch", "annotated_types", "pluggy", "pydantic.types", "ruamel.yaml", "vbench.execute.preloaded"),
 )
 
 _one_at_a_time = threading.Lock()
@@ -39,9 +39,10 @@ def environment(threads: int) -> dict[str, str]:
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     # Arrow's allocator starts a thread when loaded, CUDA's check for devices makes later forks useless.
     quiet = {"JE_ARROW_MALLOC_CONF": "background_thread:false", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
-    # Large pages halve the time of a fork, which copies a table of all pages (glibc; others do not look at it).
+    # A fork copies a table of all pages: in large ones, with Python's own objects in them, it takes half the time or less
+    # (glibc; others do not look at it).
     pages = ":".join(filter(None, [os.environ.get("GLIBC_TUNABLES"), "glibc.malloc.hugetlb=1"]))
-    return {**os.environ, **counts, **quiet, "GLIBC_TUNABLES": pages}
+    return {**os.environ, **counts, **quiet, "GLIBC_TUNABLES": pages, "PYTHONMALLOC": "malloc"}
 
 
 def warm() -> None:
