@@ -39,8 +39,7 @@ def environment(threads: int) -> dict[str, str]:
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     # Arrow's allocator starts a thread when loaded, CUDA's check for devices makes later forks useless.
     quiet = {"JE_ARROW_MALLOC_CONF": "background_thread:false", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
-    # A fork copies a table of all pages: in large ones, with Python's own objects in them, it takes half the time or less
-    # (glibc; others do not look at it).
+    # A fork copies a table of all pages: with large ones, Python's objects in them, that is short (glibc)
     pages = ":".join(filter(None, [os.environ.get("GLIBC_TUNABLES"), "glibc.malloc.hugetlb=1"]))
     return {**os.environ, **counts, **quiet, "GLIBC_TUNABLES": pages, "PYTHONMALLOC": "malloc"}
 
