@@ -111,8 +111,6 @@ class _Planner:
     def __post_init__(self) -> None:
         self.current = functools.cache(self._current)
         self._specs: dict[str, Outcome] | None = None
-        self._datasets: dict[tuple[Choice, ...], Finding] = {}
-        self._combinations: dict[tuple[Choice, ...], Finding] = {}
 
     def plan(self) -> Plan:
         stored, kept_runs = (store.outcomes() for store in self.stores)
@@ -199,23 +197,19 @@ class _Planner:
         wanted = self.keep and before.status == "done" and before.facts.get("ended_after", trained_steps(before))
         return bool(wanted) and kept.file_of(self.folder, before, self.keep) is None
 
-    def _measures(self) -> tuple[Measure, ...]:
-        return self.grid.axes.get("reference", (self.grid.measure,))
-
-    def _candidates(self, measure: Measure) -> list[Choice]:
+    def _candidates(self, gradients: Gradients) -> list[Choice]:
         """The estimators that may train what is measured at shared checkpoints; the first that fits does."""
-        gradients = measure.gradients
-        if gradients is None or gradients.at != "shared":
-            return []
         wanted = gradients.reference
         texts = [wanted.estimator] if wanted and wanted.estimator else REFERENCES
         return [parse_choice(each, "estimator", self.catalogue, "measure.gradients.reference") for each in texts]
 
     def _reference(self, cell: Cell) -> Cell | None:
         gradients = cell.measure.gradients
-        for choice in self._candidates(cell.measure):
-            train = ((gradients and gradients.reference) or Reference()).train
-            left = Measure(gradients=Gradients(at="shared", checkpoints=gradients.checkpoints if gradients else ()))
+        if gradients is None or gradients.at != "shared":
+            return None
+        train = (gradients.reference or Reference()).train
+        left = Measure(gradients=Gradients(at="shared", checkpoints=gradients.checkpoints))
+        for choice in self._candidates(gradients):
             run = replace(cell, estimator=choice, train=train, measure=left, swept=())
             if not self._obstacle(tuple(run.choices().values())):
                 return run
@@ -243,14 +237,15 @@ class _Planner:
     def combinations(self) -> dict[tuple[Choice, ...], Finding]:
         """Why parts do not go together; empty where they do, or where the attempt will say so in its own row."""
         axes = self.grid.axes
-        estimators = dict.fromkeys([*axes["estimator"], *itertools.chain(*map(self._candidates, self._measures()))])
+        measured = [measure.gradients for measure in axes.get("reference", (self.grid.measure,))]
+        shared = [self._candidates(gradients) for gradients in measured if gradients and gradients.at == "shared"]
+        estimators = dict.fromkeys([*axes["estimator"], *itertools.chain(*shared)])
         readable = [dataset for (dataset,), found in self.datasets.items() if found.text != NO_DATA]
         return self._found("obstacles", [*itertools.product(readable, *(axes[k] for k in KINDS[1:-1]), estimators)])
 
     def _found(self, what: str, items: list[tuple[Choice, ...]]) -> dict[tuple[Choice, ...], Finding]:
         """What trying finds: vbench's own parts here, and whatever a plugin has a part in elsewhere."""
-        strange = [item for item in items if not all(map(self._own, item))]
-        own = [item for item in items if all(map(self._own, item))]
+        own, strange = ([item for item in items if all(map(self._own, item)) is mine] for mine in (True, False))
         return try_parts(what, own, here=True) | try_parts(what, strange, tuple(self.catalogue))
 
     def _own(self, choice: Choice) -> bool:
