@@ -138,8 +138,8 @@ def cells(folder: str, workers: str) -> dict[str, float]:
         return {"name": name, **PARTS, "estimators": ["reparam"], "seeds": seeds, **settings}
 
     count, processes = 60, int(workers)  # the plan and the end of a run are shared by so many
-    run(grid("first", 1), results=folder, workers=processes)  # the fork server is warm then
-    cost = measured(lambda: run(grid("timed", count), results=folder, workers=processes), server)
+    run(grid(f"first{workers}", 1), results=folder, workers=processes)  # the fork server is warm then
+    cost = measured(lambda: run(grid(f"timed{workers}", count), results=folder, workers=processes), server)
     return {**cost, "cpu": cost["cpu"] / count, "wall": cost["wall"] / count}
 
 

@@ -77,7 +77,7 @@ class Claim:
 
 
 class Claims:
-    """The claims of one run on one study; inside ``with`` they are kept alive.
+    """The claims of one run on one study; inside ``with`` they are kept alive, and what the dead left is removed.
 
     Args:
         study: results folder of the study.
@@ -95,6 +95,11 @@ class Claims:
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._keep, daemon=True, name="vbench-claims").start()
+        for claim in listed(self.folder.parent):
+            # killed between its result and this: nobody would ask for the cell again. Unlinked without being taken, a
+            # living claim that has the same name by now could go with it
+            if claim.owner.dead and self.take(claim.key) is None:
+                self.release(claim.key)
         return self
 
     def __exit__(

@@ -136,6 +136,23 @@ def killed_owner(folder: Path, kills: int = 2) -> None:
     assert not again.exists()
 
 
+def _as_before(self: Claims) -> Claims:
+    return self
+
+
+@fault("F7", {"what the dead hold is left": instead("vbench.claims.Claims.__enter__", _as_before)})
+def killed_after_its_result(folder: Path) -> None:
+    """Claimed by a run that was killed with its result already there: it goes with the next; the living keep theirs."""
+    grid = small()
+    key = next(iter(run(grid, results=folder, workers=0).outcomes))
+    study = folder / "small"
+    left = claimed_by(study, replace(Owner.here(), started="long ago"), key)
+    kept = [claimed_by(study, STRANGER, "key0"), claimed_by(study, Owner.here(), "key1")]
+    assert run(grid, results=folder, workers=0).computed == 0
+    assert not left.exists()
+    assert sorted((study / "claims").iterdir()) == kept
+
+
 def _by_the_wall(self: Claims, claim: claims.Claim) -> bool:
     return time.time() - claim.beat / 1e9 > EXPIRY
 

@@ -61,6 +61,8 @@ def test_status_says_who_is_at_work(study: Path) -> None:
     _, text = said("status", study)
     assert f"1 running now, by process {os.getpid()}" in text
     assert f"1 left behind by process {os.getpid()}" in text
+    (study / "claims" / "dddd.0").unlink()
+    assert said("status", "--watch", study)[0] == 0  # nobody is left to watch
 
 
 @pytest.mark.parametrize("words", [["bbbb"], ["vimco", "seed=1"], ["failed"]])

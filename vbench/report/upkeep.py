@@ -46,7 +46,7 @@ def status(study: Path, *, watch: bool) -> int:
         while True:
             text = _status(study)
             live.update(text, refresh=True)
-            if not claims.listed(study):
+            if all(claim.owner.dead for claim in claims.listed(study)):
                 return 0
             time.sleep(_PAUSE)
 
