@@ -21,7 +21,7 @@ from vbench.catalogue import Broken, Catalogue, Component, Kind, Parameter
 from vbench.discovery import fingerprint
 from vbench.grid import GridError, read_grid
 
-__all__ = ["PluginError", "known_catalogue", "learn", "load_catalogue", "load_file", "study_catalogue"]
+__all__ = ["PluginError", "forget", "known_catalogue", "learn", "load_catalogue", "load_file", "study_catalogue"]
 
 
 class PluginError(Exception):
@@ -135,6 +135,11 @@ def learn(components: Iterable[Component]) -> None:
     for component in components:
         known.setdefault(component.kind, {})[component.name] = component
     _known.setdefault(beside().plugins, Catalogue(known))
+
+
+def forget() -> None:
+    """Undo :func:`learn`."""
+    _known.clear()
 
 
 def to_json(catalogue: Catalogue) -> dict[str, Any]:

@@ -22,8 +22,9 @@ __all__ = ["PRELOAD", "environment", "forks", "pipe", "start", "warm"]
 
 # What most cells import. No plugin: one may touch CUDA when imported, which would spoil every fork.
 PRELOAD: tuple[str, ...] = (
-    *("torch", "torch._dynamo", "pandas", "pyarrow.parquet", "pyarrow.pandas_compat", "sklearn.datasets"),
-    *("safetensors.torch", "annotated_types", "pluggy", "pydantic.types", "ruamel.yaml", "vbench.execute.preloaded"),
+    *("torch", "torch._dynamo", "pandas", "pyarrow.parquet", "pyarrow.pandas_compat", "pyarrow.vendored.version"),
+    *("sklearn.datasets", "safetensors.torch", "annotated_types", "pluggy", "pydantic.types", "ruamel.yaml"),
+    "vbench.execute.preloaded",
 )
 
 _one_at_a_time = threading.Lock()
