@@ -204,6 +204,8 @@ def _fitted(
             offers |= latent
             given = given | latent
         offers |= parts[kind].offers
+        if kind == "decoder" and Trait.AUTOREGRESSIVE not in parts[kind].offers:
+            offers.add(Trait.MEAN)
         if kind == "prior" and Trait.POSTERIOR not in parts[kind].needs:
             offers.add(Trait.INDEPENDENT_PRIOR)
     for kind, part in parts.items():

@@ -148,6 +148,8 @@ def offers(model: Model, batch: Batch) -> frozenset[str]:
         found.add(Trait.PROPER_WEIGHT)
     if type(model.encoder).forward is not Encoder.forward:
         found.add(Trait.POSTERIOR)
+    if Trait.AUTOREGRESSIVE not in found:
+        found.add(Trait.MEAN)
     if Trait.POSTERIOR not in getattr(model.prior, "needs", ()):
         found.add(Trait.INDEPENDENT_PRIOR)
     return frozenset(found)

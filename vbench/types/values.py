@@ -70,6 +70,8 @@ class Trait:
     KL: Final = "kl"  # the posterior knows kl(prior) -> [B] for a prior of its own family
     FACTORIZED_PRIOR: Final = "factorized-prior"  # the prior is one factorised density: closed-form KL
     INDEPENDENT_PRIOR: Final = "independent-prior"  # the prior asks no posterior; the host adds it to such priors
+    AUTOREGRESSIVE: Final = "autoregressive"  # the decoder takes each entry given those before it
+    MEAN: Final = "mean"  # the likelihood knows E[x | z]; the host adds it to decoders that are not autoregressive
     PROPER_WEIGHT: Final = "proper-weight"  # draws come with log_q that makes p(x, z) / q a proper weight
     LAYERS: Final = "layers"  # the latent is a hierarchy, cut by `Space.layers`; the host adds it
     IMAGE: Final = "image"  # data are [height, width]

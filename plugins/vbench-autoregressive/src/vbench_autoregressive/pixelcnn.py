@@ -31,6 +31,7 @@ class PixelCNNDecoder(Decoder):
     """
 
     needs = frozenset({Trait.data("binary"), Trait.IMAGE, Trait.COMPLETE})
+    offers = frozenset({Trait.AUTOREGRESSIVE})
 
     def __init__(
         self,

@@ -48,7 +48,7 @@ class MMDNet(Estimator):
     Optimization, arXiv:1505.03906.
     """
 
-    needs = frozenset({Trait.latent("real")})
+    needs = frozenset({Trait.latent("real"), Trait.MEAN})
     coupled = True
 
     def __init__(

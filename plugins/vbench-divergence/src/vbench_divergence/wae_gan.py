@@ -51,7 +51,7 @@ class WAEGAN(Estimator):
     Source: Tolstikhin, Bousquet, Gelly & Schoelkopf (2018), Wasserstein Auto-Encoders, arXiv:1711.01558, algorithm 1.
     """
 
-    needs = frozenset({Trait.PATHWISE})
+    needs = frozenset({Trait.PATHWISE, Trait.MEAN})
 
     def __init__(
         self,

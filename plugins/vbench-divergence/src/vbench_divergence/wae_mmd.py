@@ -49,7 +49,7 @@ class WAEMMD(Estimator):
     Source: Tolstikhin, Bousquet, Gelly & Schoelkopf (2018), Wasserstein Auto-Encoders, arXiv:1711.01558, algorithm 2.
     """
 
-    needs = frozenset({Trait.PATHWISE})
+    needs = frozenset({Trait.PATHWISE, Trait.MEAN})
     coupled = True
 
     def __init__(
