@@ -26,7 +26,7 @@ from typing import Self
 
 from vbench import store
 
-__all__ = ["BEAT", "EXPIRY", "Claim", "Claims", "Owner", "held", "listed"]
+__all__ = ["BEAT", "EXPIRY", "Claim", "Claims", "Owner", "held", "listed", "living"]
 
 BEAT = 10.0
 EXPIRY = 90.0  # more than a file server's clients may take to see a change
@@ -94,12 +94,12 @@ class Claims:
         self._over = threading.Event()
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._keep, daemon=True, name="vbench-claims").start()
         for claim in listed(self.folder.parent):
             # killed between its result and this: nobody would ask for the cell again. Unlinked without being taken, a
             # living claim that has the same name by now could go with it
             if claim.owner.dead and self.take(claim.key) is None:
                 self.release(claim.key)
+        threading.Thread(target=self._keep, daemon=True, name="vbench-claims").start()
         return self
 
     def __exit__(
@@ -184,6 +184,11 @@ def listed(study: Path) -> list[Claim]:
     folder = study / "claims"
     keys = {path.name.rpartition(".")[0] for path in folder.glob("[!.]*")}
     return [claim for key in sorted(keys) if (claim := _standing(folder, key))]
+
+
+def living(study: Path) -> list[Claim]:
+    """Those whose owner is not known to have died."""
+    return [claim for claim in listed(study) if not claim.owner.dead]
 
 
 def _standing(folder: Path, key: str) -> Claim | None:

@@ -138,7 +138,7 @@ def learn(components: Iterable[Component]) -> None:
 
 
 def forget() -> None:
-    """Undo :func:`learn`."""
+    """Know nothing again, neither what was read nor what was learnt."""
     _known.clear()
 
 

@@ -77,7 +77,7 @@ def merge(studies: Sequence[Path], into: Path, catalogue: Catalogue) -> Merged:
     if there.exists() and (not grid or there.read_text("utf-8") != grid.source):
         raise GridError([f"{into} has a grid.yaml of its own: merge into a new folder, and name this one as a study"])
     for study in studies:
-        if working := sum(not claim.owner.dead for claim in claims.listed(study)):
+        if working := len(claims.living(study)):
             done.remarks.append(f"{study} is being worked on, {working} cells now: merge again when they have ended")
     origins = _attempts(studies, into, done)
     _attempts([study / "references" for study in studies], into / "references", done)

@@ -34,7 +34,6 @@ _GRID = {
 def rehearse() -> None:
     """Build, evaluate and pack a cell of vbench's own parts in this process; nothing of it can be seen afterwards."""
     torch.set_num_threads(1)  # a process with a pool of threads may not be forked
-    device = torch.device("cpu")
     catalogue = load_registry("vbench").catalogue()
     learn(catalogue)
     try:
@@ -42,7 +41,7 @@ def rehearse() -> None:
         cell = cell_from_spec(cell.spec(), cell.labels())
         built = build_choices(cell.choices(), cell.seed)
         decoder_evaluations(built.model, built.estimator, next(fixed_batches(built.data, "train", 2, 0, count=1)))
-        rows = evaluate(built, cell, 1, last=True, device=device)
+        rows = evaluate(built, cell, 1, last=True, device=torch.device("cpu"))
         sources = {"environment": environment("cpu")}
         packed("rehearsal", Outcome("rehearsal", "done", "", cell.labels(), 0, cell.spec(), {}, sources), rows)
     finally:

@@ -46,7 +46,7 @@ def status(study: Path, *, watch: bool) -> int:
         while True:
             text = _status(study)
             live.update(text, refresh=True)
-            if all(claim.owner.dead for claim in claims.listed(study)):
+            if not claims.living(study):
                 return 0
             time.sleep(_PAUSE)
 
@@ -173,7 +173,7 @@ def _leftovers(study: Path, cells: Store, references: Store) -> Iterator[Path]:
     yield from (claim.path for claim in claims.listed(study) if claim.owner.dead)
     yield from (path for path in (study / "damaged").glob("*") if path.is_file())
     yield from (path for path in (study / "references" / "damaged").glob("*") if path.is_file())
-    working = {claim.key for claim in claims.listed(study) if not claim.owner.dead}
+    working = {claim.key for claim in claims.living(study)}
     if not working:
         yield from (path for path in once.folder(study).rglob("*") if path.is_file())
     for path in superfluous(study, cells.outcomes().values()):
