@@ -74,7 +74,7 @@ def stack(steps, layers):
 def numbers(net, like):
     """A, a, s of a net of one linear layer, for each datum."""
     linear, size = net.net[0], len(net.net[0].weight) // 2
-    a, s = linear.bias[:size], linear.bias[size:].exp()
+    a, s = linear.bias[:size], net.floor + linear.bias[size:].exp()
     return linear.weight[:size].expand(len(like), -1, -1), a.expand(len(like), -1), s.expand(len(like), -1)
 
 

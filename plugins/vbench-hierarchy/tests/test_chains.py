@@ -1,6 +1,8 @@
 """Hierarchies against the closed forms of linear-Gaussian ones, and wrong twins of each."""
 
+import copy
 import functools
+import inspect
 
 import gaussian_chains as exact
 import pytest
@@ -258,3 +260,29 @@ def test_variance_datum_by_datum_is_that_of_a_loop(kind):
         error = (fast.std_error[part] ** 2 + slow.std_error[part] ** 2) ** 0.5
         assert abs(fast.variance[part] - slow.variance[part]) < 4.5 * error
         assert error < 0.3 * slow.variance[part]
+
+
+def rounding(kind, floor):
+    """How far gradients in single precision are from those in double, where no datum needs a step of the prior."""
+    encoder = MADE[kind](toys.X, (2, 2))
+    prior = HierarchyPrior(encoder.z, ((),), floor=floor)
+    decoder = type(toys.gaussian().decoder)(toys.X, encoder.z.bottom, toys.MEAN, hidden=(3,))
+    double = toys.randomize(Model(encoder, decoder, prior), 5, 0.4)
+    double.held = {}
+    with torch.no_grad():
+        for parameter in double.encoder.heads[0].parameters():
+            parameter.zero_()
+        double.prior.nets[0].net[0].bias.copy_(torch.tensor([5.0, -4.0, -18.0, -18.0]))
+    single, noise = copy.deepcopy(double).float(), torch.randn(6, 4, generator=torch.Generator().manual_seed(2))
+    batch = toys.batch()
+    low, high = (
+        by_part(reparam(len(noise))(model, some, given(model, noise.to(some.x.dtype))).surrogate.mean(), model)
+        for model, some in ((single, batch._replace(x=batch.x.float())), (double, batch))
+    )
+    return max(off({part: g.double() for part, g in low.items()}, high).values())
+
+
+@pytest.mark.parametrize("kind", ["lvae", "top-down"])
+def test_a_step_that_no_datum_needs_does_not_end_training(kind):
+    assert rounding(kind, inspect.signature(HierarchyPrior).parameters["floor"].default) < 0.02
+    assert not rounding(kind, 0.0) < 1

@@ -53,16 +53,18 @@ class Chain:
 
 
 class NormalNet(nn.Module):
-    """``[..., inputs]`` to a diagonal normal of ``[..., outputs]``: mean and log scale from one net."""
+    """``[..., inputs]`` to a diagonal normal of ``[..., outputs]``: mean and log scale, above a floor, from one net."""
 
-    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, activation: Activation) -> None:
+    def __init__(
+        self, inputs: int, hidden: Sequence[int], outputs: int, activation: Activation, floor: float = 0.0
+    ) -> None:
         super().__init__()
-        self.net = mlp(inputs, hidden, 2 * outputs, activation)
+        self.net, self.floor = mlp(inputs, hidden, 2 * outputs, activation), floor
 
     def forward(self, given: Tensor) -> DiagonalNormal:
         """The normal of the next layer."""
         loc, log_scale = self.net(given).chunk(2, -1)
-        return DiagonalNormal(loc, log_scale.exp())
+        return DiagonalNormal(loc, self.floor + log_scale.exp())
 
 
 def widths_of(hidden: Sequence[Sequence[int]], nets: int, what: str) -> Sequence[Sequence[int]]:
