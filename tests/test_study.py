@@ -55,6 +55,32 @@ def cells(study: Path) -> pd.DataFrame:
     return vbench.load(study / "small", "cells")
 
 
+def asked(**train: Any) -> dict[str, str]:
+    """Reasons of a plan by estimator, with these settings."""
+    only = {"encoders": GRID["encoders"][:1], "priors": ["standard-normal"], "estimators": ["reparam", "stl"]}
+    plan = make_plan(grid(**only, train=GRID["train"] | train, measure={}), results="nowhere")
+    return {planned.cell.estimator.name: planned.reason for planned in plan.cells if planned.action == "skip"}
+
+
+def test_a_plan_skips_what_training_settings_ask_and_no_part_offers() -> None:
+    assert asked() == asked(inner={"part": "encoder"}) == asked(inner={"part": "decoder"}) == {}
+    natural, prior = asked(optimizer="natural-gradient"), asked(inner={"part": "prior"})
+    assert natural.keys() == prior.keys() == {"reparam", "stl"}
+    assert "natural-gradient needs an encoder that tells the Fisher information" in natural["stl"]
+    assert "the prior has nothing to train" in prior["stl"]
+
+
+def test_a_reference_run_that_its_settings_refuse_is_none(tmp_path: Path) -> None:
+    """Its cells say that there is no reference, and train."""
+    gradients = GRID["measure"]["gradients"]
+    for optimizer, references in ("adam", 1), ("natural-gradient", 0):
+        measure = {"gradients": gradients | {"reference": {"steps": 40, "optimizer": optimizer}}}
+        only = {"encoders": GRID["encoders"][:1], "priors": ["standard-normal"], "estimators": ["reparam"], "seeds": 1}
+        plan = make_plan(grid(**only, measure=measure), results=tmp_path)
+        assert [planned.action for planned in plan.cells] == ["run"]
+        assert len(plan.references) == references
+
+
 def test_a_plan_says_what_is_wrong_with_data_that_cannot_be_read(tmp_path: Path) -> None:
     plan = make_plan(grid(datasets=["npz[path=absent.npz]"]), results=tmp_path)
     (reason,) = {planned.reason for planned in plan.cells}

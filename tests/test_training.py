@@ -36,7 +36,8 @@ class Whole(Estimator):
 
 def cell(estimator):
     torch.manual_seed(5)  # the controls' parameters
-    return Built(toys.gaussian(prior="standard").float(), estimator(), DATA)
+    offers = frozenset({"trained-encoder", "trained-decoder"})
+    return Built(toys.gaussian(prior="standard").float(), estimator(), DATA, offers)
 
 
 def trained(estimator, settings, stops=(40,)):
@@ -176,6 +177,7 @@ def cell_of(optimizer):
     built = cell(reparam)
     if optimizer == "natural-gradient":
         built.model.encoder = Table()
+        return built._replace(offers=frozenset({"natural"}))
     return built
 
 

@@ -21,7 +21,7 @@ from vbench.listing import known_catalogue
 from vbench.model import Model
 from vbench.registry import Registered, load_registry
 from vbench.rng import derive
-from vbench.types import Dataset, Encoder, Estimator, Incompatible, Space, Support, Trait
+from vbench.types import Dataset, Encoder, Estimator, Incompatible, Natural, Space, Support, Trait
 
 __all__ = [
     *("Built", "Fitting", "build", "build_choices", "build_estimator", "dataset", "load_dataset", "sample_part"),
@@ -142,8 +142,8 @@ class Fitting:
     def __init__(self) -> None:
         self._seen: dict[tuple[Choice, Choice, Space | None], _Said | Incompatible] = {}
 
-    def check(self, choices: Mapping[Kind, Choice]) -> None:
-        """See that they do.
+    def check(self, choices: Mapping[Kind, Choice]) -> frozenset[str]:
+        """See that they do; returns what they offer together.
 
         Raises:
             Incompatible: some part needs what no other offers.
@@ -163,7 +163,7 @@ class Fitting:
                 raise Incompatible(*found.args)
             return found
 
-        _fitted(choices, data, made)
+        return _fitted(choices, data, made)
 
 
 class _Said(NamedTuple):
@@ -176,10 +176,13 @@ class _Said(NamedTuple):
 
 def _said(kind: Kind, part: nn.Module) -> _Said:
     offers, needs = _offers(part), frozenset(getattr(part, "needs", ()))
+    if any(parameter.requires_grad for parameter in part.parameters()):
+        offers |= {Trait.trained(kind)}
     if kind != "encoder":
         return _Said(offers, needs, None)
     posterior = {Trait.POSTERIOR} if type(part).forward is not Encoder.forward else set()
-    return _Said(offers | posterior, needs, part.z)  # type: ignore[arg-type]
+    natural = {Trait.NATURAL} if isinstance(part, Natural) else set()
+    return _Said(offers | posterior | natural, needs, part.z)  # type: ignore[arg-type]
 
 
 def _fitted(

@@ -5,15 +5,31 @@ Only a number of steps says beforehand where the end is; the rest is found out o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from vbench.attempts import Row
 from vbench.grid import Inner, Train
+from vbench.types import Trait
 
-__all__ = ["PATIENT", "Course", "no_better"]
+__all__ = ["PATIENT", "Course", "no_better", "unmet"]
 
 PATIENT: Final = "patience"
+
+
+def unmet(settings: Train, offers: Collection[str]) -> str:
+    """What these settings ask of the parts, by the traits that they offer together, and do not get; empty: nothing."""
+    if settings.optimizer == "natural-gradient" and Trait.NATURAL not in offers:
+        wanted = "an encoder that tells the Fisher information of its posteriors, like svi"
+        return f"optimizer natural-gradient needs {wanted}"
+    if settings.inner:
+        part = settings.inner.part
+        trained = {kind for kind in ("encoder", "decoder", "prior") if Trait.trained(kind) in offers}
+        if part not in trained:
+            return f"train.inner loops over the {part}, and the {part} has nothing to train"
+        if trained == {part}:
+            return f"train.inner loops over the {part}, and all but the {part} has nothing to train"
+    return ""
 
 
 class Course:

@@ -13,6 +13,7 @@ from vbench import checkpoints, kept
 from vbench.beside import use
 from vbench.catalogue import KINDS, Catalogue
 from vbench.continuing import Shorter, trained_steps
+from vbench.course import unmet
 from vbench.execute.fitting import NO_DATA, Finding, try_parts
 from vbench.grid import Cell, Choice, Gradients, Grid, Measure, Reference, parse_choice, read_grid
 from vbench.grid.parameters import canonical
@@ -149,7 +150,7 @@ class _Planner:
         digest = self.digest(cell.dataset)
         reference = self._reference(cell)
         return _Combination(
-            self._obstacle(tuple(cell.choices().values())),
+            self._obstacle(cell),
             cell.keys(digest, reference=reference is not None),
             reference,
             reference.keys(digest, role="reference") if reference else lambda seed: "",
@@ -211,12 +212,15 @@ class _Planner:
         left = Measure(gradients=Gradients(at="shared", checkpoints=gradients.checkpoints))
         for choice in self._candidates(gradients):
             run = replace(cell, estimator=choice, train=train, measure=left, swept=())
-            if not self._obstacle(tuple(run.choices().values())):
+            if not self._obstacle(run):
                 return run
         return None
 
-    def _obstacle(self, choices: tuple[Choice, ...]) -> str:
-        return self.combinations[choices].text if choices in self.combinations else ""  # data that cannot be had
+    def _obstacle(self, cell: Cell) -> str:
+        found = self.combinations.get(tuple(cell.choices().values()))  # none where data cannot be had
+        if found is None or found.text or not found.offers:
+            return found.text if found else ""
+        return unmet(cell.train, found.offers)
 
     def _doubt(self, cell: Cell) -> str:
         """What else is to be said of a cell that is about to run for the first time."""

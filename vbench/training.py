@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vbench.assemble import Built
 from vbench.batches import Order, TrainingBatches
-from vbench.course import Course
+from vbench.course import Course, unmet
 from vbench.grid import Train
 from vbench.measure.throughput import Stopwatch
 from vbench.optimizers import OPTIMIZERS, Group, schedule
@@ -54,12 +54,13 @@ def train(
 
     Raises:
         Diverged: the objective, or at a stop a parameter, is not finite.
-        Incompatible: an inner loop over a part that has nothing to train, or is all that has; natural gradients of an
-            encoder that does not know them.
+        Incompatible: these settings ask what the parts do not offer.
     """
     model, estimator, data = built.model, built.estimator, built.data
     device, course = watch.device, course or Course(settings, seconds=lambda: watch.elapsed)
-    natural = _natural(settings, model.encoder)
+    if why := unmet(settings, built.offers):
+        raise Incompatible(why)
+    natural: Any = model.encoder if settings.optimizer == "natural-gradient" else None
     groups = _groups(settings, model, estimator, natural)
     optimizer = OPTIMIZERS[settings.optimizer](groups)
     everything = [p for group in groups for p in group.params]
@@ -157,17 +158,6 @@ def _groups(settings: Train, model: nn.Module, estimator: nn.Module, natural: Na
     return [*([Group(first, natural.natural_step)] if natural else []), *(group for group in groups if group.params)]
 
 
-def _natural(settings: Train, encoder: nn.Module) -> Natural | None:
-    """The encoder, where its gradients are to be natural ones."""
-    if settings.optimizer != "natural-gradient":
-        return None
-    if not isinstance(encoder, Natural):
-        raise Incompatible(
-            "optimizer natural-gradient needs an encoder that tells the Fisher information of its posteriors, like svi"
-        )
-    return encoder
-
-
 @torch.no_grad()
 def _turn(natural: Natural, size: int) -> None:
     """Make natural gradients of the encoder's: a bound is a mean over data, each of which has its own posterior."""
@@ -184,10 +174,6 @@ def _divided(
         return None, None
     own = set(model.get_submodule(settings.inner.part).parameters())
     parts = [[p for p in model.parameters() if p.requires_grad and (p in own) is inside] for inside in (True, False)]
-    for found, which in zip(parts, ("the", "all but the"), strict=True):
-        if not found:
-            part = settings.inner.part
-            raise Incompatible(f"train.inner loops over the {part}, and {which} {part} has nothing to train")
     adapted = [p for p in estimator.parameters() if p.requires_grad]
     return parts[0] + adapted, parts[1] + adapted
 

@@ -37,10 +37,12 @@ class Finding(NamedTuple):
     Attributes:
         text: digest of data (or ``NO_DATA``), or why parts do not go together, empty where they do.
         doubt: what is to be expected of the cells, for people.
+        offers: traits of parts that go together; empty where that is not known.
     """
 
     text: str
     doubt: str = ""
+    offers: Sequence[str] = ()
 
 
 def digests(datasets: Iterable[tuple[Choice, ...]]) -> Iterable[Finding]:
@@ -57,13 +59,13 @@ def obstacles(combinations: Iterable[tuple[Choice, ...]]) -> Iterable[Finding]:
     fitting = Fitting()
     for choices in combinations:
         try:
-            fitting.check({choice.kind: choice for choice in choices})
+            offers = fitting.check({choice.kind: choice for choice in choices})
         except Incompatible as error:
             yield Finding(str(error))
         except Exception:  # the attempt will fail with the same, in its own row
             yield Finding("")
         else:
-            yield Finding("")
+            yield Finding("", offers=sorted(offers))
 
 
 Trial = Callable[[Iterable[tuple[Choice, ...]]], Iterable[Finding]]

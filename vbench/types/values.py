@@ -72,6 +72,7 @@ class Trait:
     INDEPENDENT_PRIOR: Final = "independent-prior"  # the prior asks no posterior; the host adds it to such priors
     AUTOREGRESSIVE: Final = "autoregressive"  # the decoder takes each entry given those before it
     MEAN: Final = "mean"  # the likelihood knows E[x | z]; the host adds it to decoders that are not autoregressive
+    NATURAL: Final = "natural"  # the encoder tells its Fisher information; the host adds it to those that are `Natural`
     PROPER_WEIGHT: Final = "proper-weight"  # draws come with log_q that makes p(x, z) / q a proper weight
     LAYERS: Final = "layers"  # the latent is a hierarchy, cut by `Space.layers`; the host adds it
     IMAGE: Final = "image"  # data are [height, width]
@@ -82,6 +83,11 @@ class Trait:
     def latent(support: Support) -> str:
         """The trait "latents have this support", offered by the host for ``encoder.z``."""
         return f"{support}-latent"
+
+    @staticmethod
+    def trained(kind: str) -> str:
+        """The trait "this part has parameters to train", offered by the host for each that has."""
+        return f"trained-{kind}"
 
     @staticmethod
     def data(support: Support) -> str:

@@ -10,12 +10,13 @@ from torch.func import grad, vmap
 from vbench_local.svi import SVI
 
 from tests import toys
-from vbench import ELBO, DiagonalNormal, Estimate, Estimator, Model
+from vbench import ELBO, DiagonalNormal, Estimate, Estimator, Model, Trait
 from vbench.assemble import Built
 from vbench.builtin.datasets.tensors import TensorDataset
 from vbench.grid import Train
 from vbench.measure.throughput import Stopwatch
 from vbench.oracles import conjugate
+from vbench.study import make_plan
 from vbench.training import train
 
 PACE = 1.5
@@ -86,7 +87,7 @@ def moved(model, step, steps=1):
     model.encoder.natural_step = step
     data = TensorDataset(BATCH.x, BATCH.x, BATCH.x, toys.REAL, "0" * 64, "none")
     settings = Train(steps=steps, batch=5, optimizer="natural-gradient")
-    list(train(Built(model, Exact(), data), settings, 0, (), Stopwatch(), lambda *_: None))
+    list(train(Built(model, Exact(), data, frozenset({Trait.NATURAL})), settings, 0, (), Stopwatch(), lambda *_: None))
     with torch.no_grad():
         return model.posterior(BATCH)
 
@@ -146,3 +147,19 @@ def test_other_parameters_of_the_same_posteriors_move_them_alike_to_first_order(
 
     ratio = apart(0.002) / apart(0.001)
     assert ratio == pytest.approx(4 if kind is Scales else 2, rel=0.1)
+
+
+def test_only_encoders_with_a_fisher_information_are_planned(tmp_path):
+    grid = {
+        "name": "natural",
+        "datasets": ["bernoulli-bars"],
+        "encoders": ["svi", "gaussian"],
+        "decoders": ["bernoulli"],
+        "priors": ["standard-normal"],
+        "estimators": ["reparam"],
+        "train": {"steps": 3, "sweep": {"optimizer": ["adam", "natural-gradient"]}},
+    }
+    plan = make_plan(grid, results=tmp_path)
+    asked = {(planned.cell.encoder.name, planned.cell.train.optimizer): planned for planned in plan.cells}
+    assert [key for key, planned in asked.items() if planned.action == "skip"] == [("gaussian", "natural-gradient")]
+    assert "needs an encoder that tells the Fisher information" in asked["gaussian", "natural-gradient"].reason
