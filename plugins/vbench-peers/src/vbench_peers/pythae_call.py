@@ -20,7 +20,7 @@ from vbench import Batch, Bernoulli, Bound, Estimate, Estimator, Incompatible, R
 
 __all__ = ["NEEDS", "Given", "PythaeLoss", "given", "peer"]
 
-NEEDS = frozenset({Trait.PATHWISE, Trait.LOC_SCALE, Trait.FACTORIZED_PRIOR, Trait.data("binary")})
+NEEDS = frozenset({Trait.PATHWISE, Trait.LOC_SCALE, Trait.FACTORIZED_PRIOR, Trait.MEAN, Trait.data("binary")})
 
 
 class Given(NamedTuple):
