@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vbench.grid import Inner, Train
 from vbench.records import STATUSES, Outcome, Row, Store, load
 
 LABELS = {"dataset": "digits", "encoder": "gaussian[latent=8]", "estimator": "iwae[k=5]"}
@@ -103,6 +104,17 @@ def test_cells_have_a_column_per_parameter_fact_and_source(store):
     assert cells["train.lr"].to_list() == ["0.001", "1", "auto"]  # mixed: text
     assert cells.loc["bbb", ["status", "reason"]].to_list() == ["failed", "boom"]
     assert cells["encoder"].dtype == "category"
+
+
+def test_no_cell_is_lost_to_a_grouping_by_a_setting_that_only_others_have(store):
+    plain, written = Train(), Train(schedule="cosine", warmup=10, inner=Inner())
+    for key, train in ("aaa", plain), ("bbb", written):
+        store.commit(outcome(key, spec={"train": train.model_dump(mode="json")}))
+    cells = store.cells().set_index("cell")
+    assert cells[["train.schedule", "train.warmup"]].to_numpy().tolist() == [["constant", 0], ["cosine", 10]]
+    assert cells.groupby("train.schedule").size().sum() == 2
+    assert cells["train.warmup"].dtype == "int64"
+    assert cells["train.inner.part"].isna().to_list() == [True, False]  # there is none
 
 
 def test_attempts_accumulate_and_done_counts(store):

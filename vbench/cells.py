@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vbench.attempts import LABELS, Outcome
+from vbench.grid.settings import UNTOLD
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["flatten", "frame", "row"]
 
 _FIRST = ("study", "cell", *LABELS, "seed", "status", "reason", "attempt", "plugins", "started")
+_IDLE = {f"train.{name}": value for name, value in UNTOLD.items()}
 _CATEGORIES = ("study", *LABELS, "status", "plugins")
 
 
@@ -32,11 +34,15 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def frame(rows: Sequence[Mapping[str, Any]]) -> DataFrame:
-    """Rows as a DataFrame: what every cell has first, then every other name met; what a row lacks stays missing."""
+    """Rows as a DataFrame: what every cell has first, then every other name met.
+
+    What a row lacks stays missing, but for training settings that a spec leaves out where they do nothing: a
+    ``groupby`` by the schedule of the learning rate would lose the cells that have none.
+    """
     import pandas as pd
 
     columns = dict.fromkeys(itertools.chain(_FIRST, *rows))
-    return pd.DataFrame({n: _series([row.get(n) for row in rows], n in _CATEGORIES) for n in columns})
+    return pd.DataFrame({n: _series([row.get(n, _IDLE.get(n)) for row in rows], n in _CATEGORIES) for n in columns})
 
 
 def _series(values: list[Any], category: bool) -> Series[Any]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 __all__ = [
     "AIS",
     "EXACT_TARGETS",
+    "UNTOLD",
     "Budget",
     "Gradients",
     "InferenceGap",
@@ -31,15 +32,8 @@ _STEADY = frozenset({"steps", "batch", "optimizer", "lr", "clip", "inner", "sche
 _ENDLESS = ("constant", "step")  # schedules that know of no last step
 _DEAR = ("ais", "inference_gap", "sample_quality")
 _LATER = ("checkpoints", "target", "target_draws", "posterior", "layers", "binarization")
-
-
-_UNTOLD: Mapping[str, Any] = {
-    "inner": None,
-    "budget": None,
-    "patience": None,
-    "schedule": "constant",
-    "warmup": 0,
-}
+# what a spec of ``train`` leaves out: a field that came later changes no key where it does nothing
+UNTOLD: Mapping[str, Any] = {"inner": None, "budget": None, "patience": None, "schedule": "constant", "warmup": 0}
 _FALLS = ("step_size", "gamma")  # said where there are any
 
 
@@ -144,7 +138,7 @@ class Train(Settings):
     @model_serializer(mode="wrap")
     def _told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # what came later stands in a spec only where it is used: keys of older results stay
-        told = {name: value for name, value in dump(self).items() if value != _UNTOLD.get(name, _UNTOLD)}
+        told = {name: value for name, value in dump(self).items() if value != UNTOLD.get(name, UNTOLD)}
         dropped = [*_FALLS, "steps"] if self.budget else _FALLS
         falls = {"step_size": self.step_size, "gamma": self.gamma} if self.schedule == "step" else {}
         return {name: value for name, value in told.items() if name not in dropped} | falls
