@@ -24,8 +24,8 @@ from vbench.rng import derive
 from vbench.types import Dataset, Encoder, Estimator, Incompatible, Natural, Space, Support, Trait
 
 __all__ = [
-    *("Built", "Fitting", "build", "build_choices", "build_estimator", "dataset", "load_dataset", "sample_part"),
-    "traits",
+    *("Built", "Fitting", "build", "build_choices", "build_estimator", "dataset", "load_dataset", "model_traits"),
+    *("sample_part", "traits"),
 ]
 
 
@@ -193,8 +193,7 @@ def _fitted(
     Raises:
         Incompatible: some part needs what no other offers.
     """
-    offers = set(traits(data))
-    given = frozenset(offers)  # what is known before anything is built
+    given = traits(data)  # what is known before anything is built
     parts: dict[Kind, _Said] = {}
     z: Space | None = None
     for kind in KINDS[1:]:
@@ -203,17 +202,25 @@ def _fitted(
         parts[kind] = made(kind, registered, z if z is None or kind != "decoder" else z.bottom)
         if kind == "encoder":
             z = parts[kind].z
-            latent = _latent_traits(z)  # type: ignore[arg-type]
-            offers |= latent
-            given = given | latent
-        offers |= parts[kind].offers
-        if kind == "decoder" and Trait.AUTOREGRESSIVE not in parts[kind].offers:
-            offers.add(Trait.MEAN)
-        if kind == "prior" and Trait.POSTERIOR not in parts[kind].needs:
-            offers.add(Trait.INDEPENDENT_PRIOR)
+            given |= _latent_traits(z)  # type: ignore[arg-type]
+    offers = traits(data) | _together(parts)
     for kind, part in parts.items():
         _refuse(choices, kind, part.needs - offers)
-    return frozenset(offers)
+    return offers
+
+
+def _together(parts: Mapping[Kind, _Said]) -> frozenset[str]:
+    """What the parts of a model offer, and what the host adds for them."""
+    encoder, decoder, prior = (parts[kind] for kind in KINDS[1:4])
+    mean = set() if Trait.AUTOREGRESSIVE in decoder.offers else {Trait.MEAN}
+    independent = set() if Trait.POSTERIOR in prior.needs else {Trait.INDEPENDENT_PRIOR}
+    latent = _latent_traits(encoder.z)  # type: ignore[arg-type]
+    return latent.union(mean, independent, *(part.offers for part in parts.values()))
+
+
+def model_traits(model: Model) -> frozenset[str]:
+    """Every trait that the parts of a model offer together, those among them that the host adds."""
+    return _together({kind: _said(kind, model.get_submodule(kind)) for kind in KINDS[1:4]})
 
 
 def build_estimator(text: str, built: Built) -> Estimator:

@@ -9,13 +9,14 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
+from vbench.assemble import model_traits
 from vbench.bounds import Filtering
 from vbench.model import Model
 from vbench.oracles import conjugate, enumeration, quadrature, state_space
 from vbench.oracles.common import gradient
 from vbench.testing import chains, models
 from vbench.testing.replicates import by_part
-from vbench.types import Batch, Bound, Encoder, Objective, Parts, Target, Trait
+from vbench.types import Batch, Bound, Objective, Parts, Target, Trait
 
 __all__ = ["CASES", "SEQUENCES", "Case", "Truth", "offers", "serving"]
 
@@ -138,21 +139,8 @@ STRESS: Final = _discrete("stress", models.stress)
 
 def offers(model: Model, batch: Batch) -> frozenset[str]:
     """Every trait of a model and its data, as the host adds them up."""
-    parts: tuple[Any, ...] = (model.encoder, model.decoder, model.prior)
-    found = {trait for part in parts for trait in part.offers}
     binary = bool(((batch.x == 0) | (batch.x == 1)).all())
-    found |= {Trait.latent(model.encoder.z.support), Trait.data("binary" if binary else "real")}
-    if model.encoder.z.layers:
-        found.add(Trait.LAYERS)
-    if Trait.NORMALIZED in found:
-        found.add(Trait.PROPER_WEIGHT)
-    if type(model.encoder).forward is not Encoder.forward:
-        found.add(Trait.POSTERIOR)
-    if Trait.AUTOREGRESSIVE not in found:
-        found.add(Trait.MEAN)
-    if Trait.POSTERIOR not in getattr(model.prior, "needs", ()):
-        found.add(Trait.INDEPENDENT_PRIOR)
-    return frozenset(found)
+    return model_traits(model) | {Trait.data("binary" if binary else "real")}
 
 
 def serving(needs: frozenset[str], cases: tuple[Case, ...] = CASES) -> list[Case]:
