@@ -203,7 +203,7 @@ def _fitted(
         if kind == "encoder":
             z = parts[kind].z
             given |= _latent_traits(z)  # type: ignore[arg-type]
-    offers = traits(data) | _together(parts)
+    offers = given | _together(parts)
     for kind, part in parts.items():
         _refuse(choices, kind, part.needs - offers)
     return offers
@@ -211,16 +211,15 @@ def _fitted(
 
 def _together(parts: Mapping[Kind, _Said]) -> frozenset[str]:
     """What the parts of a model offer, and what the host adds for them."""
-    encoder, decoder, prior = (parts[kind] for kind in KINDS[1:4])
-    mean = set() if Trait.AUTOREGRESSIVE in decoder.offers else {Trait.MEAN}
-    independent = set() if Trait.POSTERIOR in prior.needs else {Trait.INDEPENDENT_PRIOR}
-    latent = _latent_traits(encoder.z)  # type: ignore[arg-type]
-    return latent.union(mean, independent, *(part.offers for part in parts.values()))
+    mean = set() if Trait.AUTOREGRESSIVE in parts["decoder"].offers else {Trait.MEAN}
+    independent = set() if Trait.POSTERIOR in parts["prior"].needs else {Trait.INDEPENDENT_PRIOR}
+    return frozenset(mean | independent).union(*(part.offers for part in parts.values()))
 
 
 def model_traits(model: Model) -> frozenset[str]:
     """Every trait that the parts of a model offer together, those among them that the host adds."""
-    return _together({kind: _said(kind, model.get_submodule(kind)) for kind in KINDS[1:4]})
+    parts = {kind: _said(kind, model.get_submodule(kind)) for kind in KINDS[1:4]}
+    return _latent_traits(model.encoder.z) | _together(parts)
 
 
 def build_estimator(text: str, built: Built) -> Estimator:

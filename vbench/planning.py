@@ -217,10 +217,8 @@ class _Planner:
         return None
 
     def _obstacle(self, cell: Cell) -> str:
-        found = self.combinations.get(tuple(cell.choices().values()))  # none where data cannot be had
-        if found is None or found.text or not found.offers:
-            return found.text if found else ""
-        return unmet(cell.train, found.offers)
+        found = self.combinations.get(tuple(cell.choices().values()), Finding(""))  # none: data that cannot be had
+        return found.text or (unmet(cell.train, found.offers) if found.offers else "")
 
     def _doubt(self, cell: Cell) -> str:
         """What else is to be said of a cell that is about to run for the first time."""
