@@ -159,3 +159,25 @@ def test_the_command_exits_one_where_something_fails(tmp_path, monkeypatch, caps
     monkeypatch.setattr(judgement, "registered", lambda names, distribution: [wrong])
     assert judgement.check(("wrong",)) == 1
     assert "FAIL" in capsys.readouterr().out
+
+
+def test_a_check_is_named_while_it_is_asked(monkeypatch) -> None:
+    from vbench.report import judgement
+    from vbench.testing.subject import registered
+    from vbench.testing.verdict import Check, Outcome
+
+    bars, told = [], []
+
+    class Watched(judgement.Progress):
+        def __init__(self, *columns, **options):
+            super().__init__(*columns, **options)
+            bars.append(self)
+
+    def ask():
+        told.append(bars[0].tasks[0].description)
+        return Outcome(Verdict.PASS)
+
+    monkeypatch.setattr(judgement, "Progress", Watched)
+    monkeypatch.setattr(judgement, "checks_of", lambda _: iter([Check("first", ask), Check("long", ask)]))
+    assert judgement._judge(registered(["bernoulli"], None)[:1], False, lambda *_: None) == 0
+    assert [text.rpartition(" ")[2] for text in told] == ["first", "long"]

@@ -21,7 +21,7 @@ from vbench.records import Store, no_results
 from vbench.testing.judging import checks_of
 from vbench.testing.subject import Subject, registered
 from vbench.testing.subject import subject as subject_of
-from vbench.testing.verdict import CheckResult, Verdict, overall, run_checks
+from vbench.testing.verdict import CheckResult, Verdict, overall, run_check
 from vbench.verdicts import UNTESTED, JudgedEstimator, estimator_of, load_verdicts, save_verdicts, suite_digest
 
 __all__ = ["check", "check_study", "row", "words"]
@@ -103,9 +103,9 @@ def _judge(subjects: Sequence[Subject], as_json: bool, keep: Callable[[Subject, 
         for number, subject in enumerate(subjects, 1):
             label = f"{number}/{len(subjects)} {subject.kind}:{subject.name}"
             results: list[CheckResult] = []
-            for result in run_checks(checks_of(subject)):
-                results.append(result)
-                progress.update(task, description=f"{label} {result.name}")
+            for asked in checks_of(subject):
+                progress.update(task, description=f"{label} {asked.name}")
+                results.append(run_check(asked))
             rows.append(row(subject, results))
             keep(subject, results)
             if not as_json:
