@@ -58,10 +58,19 @@ def again(page: Page, found: Contents) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def blank(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages with their pictures left blank: they are data, not markup, and dear to draw."""
+@contextmanager
+def blank_pictures() -> Iterator[None]:
+    """Within it, pages have their pictures left blank: they are data, not markup, and dear to draw."""
     from matplotlib.figure import Figure
 
-    monkeypatch.setattr(pages, "drawn", lambda *given: Figure())
-    monkeypatch.setattr(pages, "save", lambda *given, **more: b"<svg/>")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "drawn", lambda *given: Figure())
+        patch.setattr(pages, "save", lambda *given, **more: b"<svg/>")
+        yield
+
+
+@pytest.fixture
+def blank() -> Iterator[None]:
+    """See :func:`blank_pictures`."""
+    with blank_pictures():
+        yield

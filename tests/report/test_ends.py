@@ -87,6 +87,7 @@ def test_steps_of_another_run_stay(study: Path) -> None:
     assert len(again.records[again.records["metric"] == "gradient_variance"]) == 18
 
 
+@pytest.mark.usefixtures("blank")
 def test_a_page_of_it_counts_again(study: Path) -> None:
     found = read_evidence(study)
     assert differences(build(contents(found)).html, found) == []

@@ -8,7 +8,7 @@ import io
 import pytest
 from markupsafe import escape
 
-from tests.report.conftest import made_already
+from tests.report.conftest import blank_pictures, made_already
 from tests.report.small_studies import study as write
 from tests.report.test_page import PAYLOADS, Parsed
 from vbench.report.contents import contents
@@ -26,6 +26,12 @@ Nobody 2022,elbo,-92,,nats,,prior=vamp
 Nobody 2023,fid,3.1e0,,,,estimator=reparam
 Nobody 2024,elbo,-93,,nats,,enkoder=gaussian
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def blank():
+    with blank_pictures():
+        yield
 
 
 @pytest.fixture(scope="module")
