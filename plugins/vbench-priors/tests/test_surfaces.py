@@ -13,7 +13,7 @@ from vbench_priors.kumaraswamy import Kumaraswamy, KumaraswamyEncoder
 from vbench_priors.logit_normal import LogitNormal, LogitNormalEncoder
 from vbench_priors.polar_angle import PolarAngle
 from vbench_priors.stick_breaking import BrokenStick, StickBreakingPrior
-from vbench_priors.sticks import log_complement, shares, weights
+from vbench_priors.sticks import Shares, log_complement, shares, weights
 from vbench_priors.uniform_sphere import UniformSphere, UniformSpherePrior
 from vbench_priors.von_mises_fisher import VonMisesFisher, VonMisesFisherEncoder
 
@@ -60,6 +60,53 @@ def test_long_sticks_in_single_precision_stay_finite(a, b):
     assert torch.isfinite(log_p).all()
     (slope,) = torch.autograd.grad((log_p - drawn.log_q).mean(), raw)
     assert torch.isfinite(slope).all()
+
+
+def long_sticks():
+    """Posterior, prior and number of draws, where single precision holds neither all weights nor all shares."""
+    wide = torch.tensor([[30.0, 45.0, 20.0]]), torch.tensor([[60.0, 40.0, 70.0]]).log()
+    return {
+        "many shares": (Kumaraswamy(torch.ones(1, 100), torch.full((1, 100), 0.32)), 0.3),
+        "many shares, normal log odds": (LogitNormal(torch.full((1, 200), 5.0), torch.full((1, 200), math.log(6.0))), 0.3),
+        "shares at either end": (LogitNormal(*wide), 0.02),
+    }
+
+
+def mean_weight(q, concentration):
+    """E_q p / q, which is one wherever both are densities of one measure, and its error."""
+    drawn = q.draw(Rng(5), 20_000)
+    p = BrokenStick(torch.full((1, 1), math.log(concentration)), drawn.z.shape[-1] - 1)
+    weight = (p.log_prob(drawn.z) - drawn.log_q).double().exp()
+    return float(weight.mean()), float(weight.std() / len(weight) ** 0.5)
+
+
+def only_shares(self, inside, low, high):
+    """Every share taken for one that is known."""
+    return inside.sum(-1) - self.log_volume
+
+
+@pytest.mark.parametrize("name", long_sticks())
+def test_what_single_precision_cannot_hold_leaves_a_density(name, monkeypatch):
+    q, concentration = long_sticks()[name]
+    mean, error = mean_weight(q, concentration)
+    assert error < 0.1
+    assert abs(mean - 1) < 4 * error
+    monkeypatch.setattr(Shares, "log_density", only_shares)
+    mean, error = mean_weight(q, concentration)
+    assert abs(mean - 1) > 10 * error
+
+
+def test_the_rate_of_a_long_stick_is_that_of_the_shares_that_were_broken():
+    a, b, concentration, count = 1.0, 0.5, 5.0, 100
+    u = torch.rand(500, 1, count, generator=torch.Generator().manual_seed(2), **f64)
+    log_rest = u.log() / b  # a is 1
+    left = torch.cat([torch.zeros(500, 1, 1, **f64), log_rest.cumsum(-1)[..., :-1]], -1)
+    each = math.log(b) + (b - 1) * log_rest - math.log(concentration) - (concentration - 1) * log_rest
+    exact = torch.where(left > math.log(torch.finfo(torch.float32).tiny) / 4, each, 0).sum(-1)
+    q = Kumaraswamy(torch.full((1, count), a), torch.full((1, count), b))
+    z = weights(log_complement(log_rest).float(), log_rest.float())
+    p = BrokenStick(torch.full((1, 1), math.log(concentration)), count)
+    torch.testing.assert_close((q.log_prob(z) - p.log_prob(z)).double(), exact, rtol=1e-4, atol=1e-2)
 
 
 def sticks(v):

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+from torch.special import log_ndtr
 
 from vbench import Batch, Draw, Rng
 from vbench_priors.sticks import SharesEncoder, shares, weights
@@ -34,10 +35,11 @@ class LogitNormal:
 
     def log_prob(self, z: Tensor) -> Tensor:
         """``[K, B, D + 1] -> [K, B]``, nats, by the volume of the first D weights."""
-        log_v, log_rest, log_volume = shares(z)
-        standard = (log_v - log_rest - self.loc) * (-self.log_scale).exp()
+        stick, precision = shares(z), (-self.log_scale).exp()
+        standard = (stick.log_v - stick.log_rest - self.loc) * precision
         of_odds = -0.5 * standard.square() - self.log_scale - 0.5 * math.log(2 * math.pi)
-        return (of_odds - log_v - log_rest).sum(-1) - log_volume
+        low, high = (log_ndtr((-stick.end - loc) * precision) for loc in (self.loc, -self.loc))
+        return stick.log_density(of_odds - stick.log_v - stick.log_rest, low, high)
 
 
 class LogitNormalEncoder(SharesEncoder):
