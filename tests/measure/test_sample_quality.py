@@ -1,6 +1,7 @@
 """Measures of samples against closed forms, brute force and twins that are wrong; what a run records of them."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import torch
 
 import vbench
 from vbench.grid import GridError, Measure
-from vbench.measure.samples import classifier, discrepancy, manifolds, parzen, pictures
+from vbench.measure.samples import classifier, discrepancy, manifolds, parzen, pictures, sample_quality
 from vbench.measure.schedule import missing
 from vbench.records import Store
 
@@ -140,6 +141,64 @@ def test_the_classifier_learns_is_one_for_all_and_leaves_no_trace(monkeypatch):
     assert (net(x).argmax(1) == labels).double().mean() > 0.98
     assert torch.equal(net(x), again(x))
     assert not torch.equal(net(x), other(x))
+
+
+@pytest.mark.parametrize("ids", [(-1, 1), (10**12, 7)])
+def test_labels_are_any_whole_numbers(monkeypatch, ids):
+    x = torch.cat([normal(100, 0), normal(100, 1) + 4])
+    order = torch.arange(2).repeat_interleave(100)
+    labels = torch.tensor(ids)[order]
+    monkeypatch.setattr(classifier, "_STEPS", 100)
+    net = classifier.trained_classifier(x, labels, "data")
+    assert net(x).shape == (200, 2)
+    assert (net.labels(x) == labels).double().mean() > 0.98
+    plain = classifier.trained_classifier(x, order if ids[0] < ids[1] else 1 - order, "data")
+    assert torch.equal(net(x), plain(x))
+
+
+class Own(NamedTuple):
+    """One's own data, which need no validation split."""
+
+    train: torch.Tensor
+    valid: torch.Tensor
+    test: torch.Tensor
+    labels: dict
+    x: vbench.Space = vbench.Space((3,))
+    digest: str = "own"
+    binarization: str = "none"
+
+
+def own(n_train, n_test, labels=None):
+    train, test = (normal(n, seed).float() for n, seed in ((n_train, 0), (n_test, 1)))
+    return Own(train, train[:0], test, labels or {})
+
+
+def measured(data, samples):
+    """Of standard normals, by metric and split."""
+    parts = {"encoder": "gaussian[latent=2]", "decoder": "gaussian", "prior": "standard-normal"}
+    model = vbench.build(dataset="linear-gaussian[dim=3]", estimator="reparam", **parts).model
+    settings = {"samples": samples, "neighbors": 3, "permutations": 9, "key": 0, "device": torch.device("cpu")}
+    return {(m.metric, split): m for split, m in sample_quality(model, data, **settings)}
+
+
+def test_accuracy_is_of_labels_and_a_label_never_seen_is_wrong(monkeypatch):
+    monkeypatch.setattr(classifier, "_STEPS", 50)
+    data = own(40, 20)
+    for unseen in (0, 5):
+        test = torch.tensor([-1] * (20 - unseen) + [9] * unseen)
+        found = measured(data._replace(labels={"train": torch.full((40,), -1), "test": test}), 20)
+        assert found["classifier_accuracy", "test"].value == 1 - unseen / 20
+
+
+def test_windows_are_not_chosen_on_their_own_centres():
+    name = "sample_parzen_log_likelihood", "train"
+    data = own(200, 100)
+    best = measured(data._replace(valid=data.train[100:]), 100)[name].value
+    assert measured(data, 100)[name].value == best
+    assert name in measured(own(101, 100), 100)
+    alone = measured(own(100, 100), 100)
+    assert ("sample_mmd_squared", "train") in alone
+    assert not [metric for metric, _ in alone if "parzen" in metric]
 
 
 GRID = {

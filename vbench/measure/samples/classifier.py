@@ -21,22 +21,28 @@ class Classifier(nn.Module):
 
     Args:
         scalars: of a datum.
-        classes: how many.
+        classes: the labels it tells apart, ``[C]``.
         dtype: of its weights.
     """
 
-    def __init__(self, scalars: int, classes: int, dtype: torch.dtype) -> None:
+    def __init__(self, scalars: int, classes: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
+        self.register_buffer("classes", classes)
+        self.classes: Tensor
         self.features = nn.Sequential(
             *(nn.Linear(scalars, _HIDDEN, dtype=dtype), nn.ReLU()),
             *(nn.Linear(_HIDDEN, _FEATURES, dtype=dtype), nn.ReLU()),
         )
-        self.head = nn.Linear(_FEATURES, classes, dtype=dtype)
+        self.head = nn.Linear(_FEATURES, len(classes), dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``[n, classes]`` of data ``[n, D]``."""
+        """Logits ``[n, C]`` of data ``[n, D]``."""
         logits: Tensor = self.head(self.features(x))
         return logits
+
+    def labels(self, x: Tensor) -> Tensor:
+        """The likeliest label of each datum ``[n, D]``, ``[n]``."""
+        return self.classes[self(x).argmax(1)]
 
 
 def trained_classifier(x: Tensor, labels: Tensor, digest: str) -> Classifier:
@@ -44,17 +50,18 @@ def trained_classifier(x: Tensor, labels: Tensor, digest: str) -> Classifier:
 
     Args:
         x: on the CPU, so that it is one net whatever a cell runs on.
-        labels: classes, from zero.
+        labels: any whole numbers, one for each class.
         digest: of the dataset, which all that is random here is a function of.
     """
+    classes, own = labels.unique(return_inverse=True)  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(derive(_NAME, digest))
-        net = Classifier(x.shape[1], int(labels.max()) + 1, x.dtype)
+        net = Classifier(x.shape[1], classes, x.dtype)
         optimizer = torch.optim.Adam(net.parameters(), lr=_LR)
         order = torch.Generator().manual_seed(derive(_NAME, digest, "order"))
         for _ in range(_STEPS):
             rows = torch.randint(len(x), (min(_BATCH, len(x)),), generator=order)
-            loss = nn.functional.cross_entropy(net(x[rows]), labels[rows])
+            loss = nn.functional.cross_entropy(net(x[rows]), own[rows])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

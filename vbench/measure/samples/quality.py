@@ -32,7 +32,7 @@ class _Rulers(NamedTuple):
     """What all models of a dataset are measured by, on the CPU in double precision."""
 
     data: Tensor  # [n, D] held out
-    chosen_on: Tensor  # [m, D] other held-out data, that the Parzen width is chosen on
+    chosen_on: Tensor  # [m, D] other data, that the Parzen width is chosen on; none where there are none
     width: float
     classifier: Classifier | None
 
@@ -49,7 +49,8 @@ def sample_quality(
       test data, the same for all models; ``sample_mmd_p``: of its permutation test.
     * ``sample_precision``, ``sample_recall``: the share of samples in the manifold of the data, and the other way,
       in pixels; errors are binomial.
-    * ``sample_parzen_log_likelihood``: nats; of Gaussian windows around samples, their width chosen on validation data.
+    * ``sample_parzen_log_likelihood``: nats; of Gaussian windows around samples, their width chosen on validation data,
+      or where there are none on training data beyond the first n (and left out where there are none of these either).
       It ranks models wrongly (Theis et al.), and is here to be seen doing so.
     * ``sample_frechet``: Fréchet distance in the features of a small classifier that was trained on the labels of the
       dataset (split ``test``: its ``classifier_accuracy``), where there are labels.
@@ -73,7 +74,7 @@ def sample_quality(
     rulers = _rulers(data, n, key)
     if rulers.classifier is not None:
         labels = data.labels["test"][:n]  # type: ignore[attr-defined]
-        right = (rulers.classifier(rulers.data).argmax(1) == labels).double()
+        right = (rulers.classifier.labels(rulers.data) == labels).double()
         yield "test", _share("classifier_accuracy", float(right.mean()), n)
     made = _flat(each.batch for each in simulated(model, n, _AT_ONCE, key=key, device=device))
     sets: dict[Literal["simulated", "train"], Tensor] = {
@@ -89,7 +90,10 @@ def sample_quality(
 
 def _rulers(data: Dataset, n: int, key: int) -> _Rulers:
     held_out = _flat(fixed_batches(data, "test", _AT_ONCE, key, limit=n))
-    chosen_on = _flat(fixed_batches(data, "valid" if len(data.valid) else "train", _AT_ONCE, key, limit=n))
+    if len(data.valid):
+        chosen_on = _flat(fixed_batches(data, "valid", _AT_ONCE, key, limit=n))
+    else:  # the first n are measured: on these the least width is the best
+        chosen_on = _flat(fixed_batches(data, "train", _AT_ONCE, key, limit=2 * n))[n:]
     labels = getattr(data, "labels", {})
     classifier = None
     if {"train", "test"} <= labels.keys():
@@ -111,9 +115,10 @@ def _measured(rows: Tensor, rulers: _Rulers, neighbors: int, permutations: int, 
         precision, recall = precision_recall(rows, data, neighbors)
         yield _share("sample_precision", precision, n)
         yield _share("sample_recall", recall, n)
-    width = parzen_width(rulers.chosen_on, rows, rulers.width)
-    density = parzen_log_density(data, rows, width)
-    yield mean_over_data("sample_parzen_log_likelihood", "all", density, "nats")
+    if len(rulers.chosen_on):
+        width = parzen_width(rulers.chosen_on, rows, rulers.width)
+        density = parzen_log_density(data, rows, width)
+        yield mean_over_data("sample_parzen_log_likelihood", "all", density, "nats")
     if rulers.classifier is not None:
         features = rulers.classifier.features
         yield Measurement("sample_frechet", "all", frechet_distance(features(rows), features(data)), None, n, "1")
