@@ -338,6 +338,14 @@ def test_masks_of_images():
         masked(share=0.01)
 
 
+def test_masks_of_its_own_are_not_lost():
+    with pytest.raises(DataError, match=r"^masked: masked has masks of its own, which another mask would lose$"):
+        masked("masked", hidden="scattered")
+    pytest.importorskip("vbench_sequence")
+    with pytest.raises(DataError, match=r"^masked: linear-gaussian-chain\[n=50\] has masks of its own"):
+        masked("linear-gaussian-chain[n=50]", hidden="scattered")
+
+
 def test_what_goes_together_and_what_does_not(monkeypatch):
     def reason(**changed):
         given = {"dataset": "masked", "encoder": "fill", "decoder": "observed", "estimator": "rloo"}

@@ -29,9 +29,12 @@ def masked(
     Models, arXiv:1401.4082 (completing images).
 
     Raises:
-        DataError: a side of what is no image, or nothing is left or hidden; or the dataset itself cannot be had.
+        DataError: a side of what is no image, or nothing is left or hidden; the dataset has masks of its own, or cannot
+            be had itself.
     """
     data = dataset(of)
+    if getattr(data, "masks", None):
+        raise DataError(f"masked: {of} has masks of its own, which another mask would lose")
     masks = {
         split: _observed(getattr(data, split), hidden, share, derive("hidden", seed, split))
         for split in ("train", "valid", "test")
