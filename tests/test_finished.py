@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from vbench.measure.schedule import evaluate
 from vbench.planning import make_plan
 from vbench.records import Outcome, Store
 from vbench.study import run
+from vbench.testing.chains import chain, chain_batch
 
 GRID = small(seeds=2, estimators=["nvil"])
 
@@ -178,3 +180,39 @@ def test_bytes_are_seen_as_in_training_and_wrong_shapes_are_told() -> None:
     assert not torch.equal(vbench.encode(built, images, seed=2), vbench.encode(built, 255 - images, seed=2))
     with pytest.raises(ValueError, match="expected data"):
         vbench.encode(built, images[:, :3])
+
+
+def sequences_that_end(n: int) -> tuple[Built, torch.Tensor, torch.Tensor]:
+    """A cell of ``n`` test sequences, every third of which ends a step before the others; its data and their mask."""
+    batch = chain_batch(n)
+    assert batch.mask is not None
+    data = vbench.TensorDataset(
+        *(batch.x[:3], batch.x[:3], batch.x),
+        x=vbench.Space((3, 2), "binary"),
+        digest="",
+        binarization="none",
+        masks={"train": batch.mask[:3], "valid": batch.mask[:3], "test": batch.mask},
+    )
+    return vbench.build(**LINEAR)._replace(model=chain(), data=data), batch.x, batch.mask
+
+
+def test_codes_are_of_what_is_observed() -> None:
+    cell, x, mask = sequences_that_end(1100)  # more than are encoded at once
+    z = vbench.encode(cell, x, k=2, mask=cell.data.masks["test"])
+    ended = ~mask.any(-1)
+    assert (z[:, ended] == 0).all(), "latents of steps that are not there"
+    assert (z[:, ~ended] != 0).all()
+    assert torch.equal(vbench.encode(cell, torch.where(mask, x, 1 - x), k=2, mask=mask), z), "what is hidden was seen"
+    whole = vbench.encode(cell, x, k=2, mask=torch.ones_like(mask))
+    assert (whole != 0).all()
+    complete = cell._replace(data=replace(cell.data, masks={}))
+    assert torch.equal(vbench.encode(complete, x, k=2), whole), "data without masks need none"
+
+
+def test_masks_that_are_missing_or_of_another_shape_are_told() -> None:
+    cell, x, mask = sequences_that_end(4)
+    with pytest.raises(ValueError, match=r"^these data come with masks: give mask=, as cell.data.masks\['test'\]$"):
+        vbench.encode(cell, x)
+    for wrong in (mask[:3], mask[..., :1], mask.any(-1)):
+        with pytest.raises(ValueError, match=r"^expected a mask \[4, 3, 2\], as the data, not \["):
+            vbench.encode(cell, x, mask=wrong)

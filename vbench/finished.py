@@ -101,7 +101,7 @@ def sample(cell: Built, n: int, *, seed: int = 0, mean: bool = False) -> Tensor:
 
 
 @torch.no_grad()
-def encode(cell: Built, x: Tensor, k: int = 1, *, seed: int = 0) -> Tensor:
+def encode(cell: Built, x: Tensor, k: int = 1, *, seed: int = 0, mask: Tensor | None = None) -> Tensor:
     """Codes of data: draws of q(z | x).
 
     Args:
@@ -109,13 +109,15 @@ def encode(cell: Built, x: Tensor, k: int = 1, *, seed: int = 0) -> Tensor:
         x: ``[B, *X]``: floats as the parts see them, or bytes, which are made so as the dataset says.
         k: draws for each datum.
         seed: of the draws, and of the bits where bytes are binarised.
+        mask: ``[B, *X]``, which entries are observed; data that come with masks need theirs,
+            ``cell.data.masks["test"]``.
 
     Returns:
         ``[k, B, *Z]``.
 
     Raises:
         Incompatible: there is no posterior, or none of data that it was not trained on.
-        ValueError: data of another shape.
+        ValueError: data of another shape, a mask of another shape than theirs, or none where data come with masks.
     """
     model, like = cell.model, _like(cell.model)
     if type(model.encoder).forward is Encoder.forward:
@@ -124,6 +126,10 @@ def encode(cell: Built, x: Tensor, k: int = 1, *, seed: int = 0) -> Tensor:
         raise Incompatible("this encoder has parameters for each datum that it was trained on, and for no other")
     if x.shape[1:] != cell.data.x.shape:
         raise ValueError(f"expected data [B, {', '.join(map(str, cell.data.x.shape))}], not {list(x.shape)}")
+    if mask is None and getattr(cell.data, "masks", None):
+        raise ValueError("these data come with masks: give mask=, as cell.data.masks['test']")
+    if mask is not None and mask.shape != x.shape:
+        raise ValueError(f"expected a mask {list(x.shape)}, as the data, not {list(mask.shape)}")
     codes = []
     for number, start in enumerate(range(0, len(x), _AT_ONCE)):
         rng = Rng(derive("codes", seed, number), like.device)
@@ -131,8 +137,9 @@ def encode(cell: Built, x: Tensor, k: int = 1, *, seed: int = 0) -> Tensor:
         if rows.dtype == torch.uint8:
             rows = binarize(rows, cell.data.binarization, rng, levels=levels_of(cell.data.x))
         index = torch.arange(start, start + len(rows), device=like.device)
+        seen = None if mask is None else mask[start : start + _AT_ONCE].to(like.device)
         key = torch.tensor(derive("codes", seed, number), dtype=torch.int64)
-        codes.append(model.posterior(Batch(rows.to(like), index, key=key)).draw(rng, k).z)
+        codes.append(model.posterior(Batch(rows.to(like), index, mask=seen, key=key)).draw(rng, k).z)
     return torch.cat(codes, 1) if codes else torch.empty(k, 0, *model.encoder.z.shape)
 
 
