@@ -1,6 +1,7 @@
 """The bracket holds what it brackets: exact answers, in order, in pieces, through the grid and in the records."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ import torch
 import vbench
 from tests import toys
 from tests.measure.toys import value_of
-from vbench import Batch, build, frozen
+from vbench import Batch, Model, Space, TensorDataset, Trait, build, frozen
+from vbench.assemble import Built
+from vbench.estimators.reparam import reparam
 from vbench.grid import Measure
 from vbench.measure import bracket
 from vbench.measure.bracket import (
@@ -21,6 +24,8 @@ from vbench.measure.bracket import (
 from vbench.measure.exact import exact_log_evidence
 from vbench.measure.schedule import missing
 from vbench.oracles import conjugate
+from vbench.testing.chains import ChainDecoder, ChainEncoder, ChainPrior, chain_batch
+from vbench.testing.models import randomized
 
 SHORT = Annealing(chains=4, temperatures=4, leapfrog=3, pilot=20)
 
@@ -138,6 +143,32 @@ def test_what_cannot_be_annealed_is_refused_in_one_line(monkeypatch):
     assert reasons("bernoulli[latent=3]", "bernoulli")["ais"] == "needs real-latent, which is not offered"
     monkeypatch.setattr("vbench.measure.schedule.annealed", lambda *args, **rest: 1 / 0)
     assert "ZeroDivisionError division by zero" in reasons("gaussian[latent=2]", "standard-normal")["ais"]
+
+
+def sequences_that_end():
+    """Three sequences of which the last ends a step early: model, batch, and the objects of a cell."""
+    batch, x, z = chain_batch(3), Space((3, 2), "binary"), Space((3, 1))
+    parts = ChainEncoder(x, z), ChainDecoder(x, z), ChainPrior(x, z)
+    data = TensorDataset(
+        *[batch.x] * 3, x=x, digest="", binarization="none", masks=dict.fromkeys(("train", "valid", "test"), batch.mask)
+    )
+    offers = frozenset({Trait.latent("real")}).union(*(part.offers for part in parts))
+    chain = randomized(Model(*parts), 16, 1.2)
+    return chain, batch, Built(chain, reparam(), data, offers)
+
+
+@pytest.mark.parametrize(("start", "moved"), [("prior", True), ("encoder", False)])
+def test_chains_of_a_proposal_do_not_move_what_ends_early_and_are_refused(start, moved):
+    chain, batch, built = sequences_that_end()
+    found = annealed(chain, [batch], SHORT._replace(start=start), key=0)
+    assert (found.acceptance > 0).tolist() == [True, True, moved]
+
+    def reason(cell):
+        return missing(cell, Measure.model_validate({"ais": {"start": start, "simulated": 0}})).get("ais")
+
+    refused = "start: encoder cannot move sequences that end early: take start: prior"
+    assert reason(built) == (None if moved else refused)
+    assert reason(built._replace(data=replace(built.data, masks={}))) is None
 
 
 def test_a_model_that_makes_no_data_is_not_bracketed(monkeypatch):

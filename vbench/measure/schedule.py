@@ -62,6 +62,9 @@ def _unannealed(built: Built, settings: AIS | None) -> dict[str, str]:
     needs |= {Trait.DENSITY, Trait.NORMALIZED, Trait.AMORTIZED} if settings.start == "encoder" else set()
     if lacking := needs - built.offers:
         return {"ais": f"needs {' and '.join(sorted(lacking))}, which is not offered"}
+    if settings.start == "encoder" and Trait.STEPS in built.offers and getattr(built.data, "masks", None):
+        # q gives latents beyond the end no mass unless they are zero, and momenta move them: no move would be taken
+        return {"ais": "start: encoder cannot move sequences that end early: take start: prior"}
     model = frozen(built.model).eval()
     device = next(itertools.chain(model.parameters(), model.buffers())).device
     least = Annealing(1, 2, 1, settings.start, pilot=1)
