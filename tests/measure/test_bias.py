@@ -185,6 +185,16 @@ def test_what_there_is_no_target_for():
         evidence_truth(large, batch)
 
 
+def test_an_estimated_prior_has_no_exact_target(monkeypatch):
+    model, batch = toys.binary(), toys.batch()
+    monkeypatch.setattr(Bernoulli, "estimated", True, raising=False)
+    with pytest.raises(UnknownTargetError, match=r"^no exact log p\(x\): the prior's density is an estimate$"):
+        evidence_truth(model, batch)
+    with pytest.raises(UnknownTargetError, match=r"^no exact gradient: the prior's density is an estimate$"):
+        bound_truth(model, batch, iwae(2))
+    assert not mean_truth(model, batch, iwae(2), 20, 0).exact
+
+
 def test_an_unnormalised_posterior_has_no_exact_bound():
     model = toys.binary()
 

@@ -5,7 +5,7 @@ import torch
 
 from tests import toys
 from tests.measure.toys import FreeNormal, Function, UnitNormal, batch_of, conjugate, value_of
-from vbench import IWAE, DiagonalNormal, Model, Rng, derive
+from vbench import IWAE, Bernoulli, DiagonalNormal, Model, Rng, derive
 from vbench.measure import sampling
 from vbench.measure.exact import exact_likelihood, exact_log_evidence
 from vbench.measure.likelihood import ladder, log_likelihood, log_likelihoods
@@ -301,6 +301,16 @@ def test_finitely_many_latents_have_an_exact_answer(build):
     (row,) = exact_likelihood(build(), batches)
     assert (row.metric, row.n, row.unit) == ("log_likelihood_exact", 7, "nats")
     assert row.value == pytest.approx(float(expected.mean()))
+
+
+def test_what_is_summed_of_an_estimate_is_not_exact(monkeypatch):
+    model, batches = toys.binary(), [toys.batch()]
+    known = exact_log_evidence(model, batches)
+    monkeypatch.setattr(Bernoulli, "estimated", False, raising=False)
+    assert torch.equal(exact_log_evidence(model, batches), known)
+    monkeypatch.setattr(Bernoulli, "estimated", True)
+    assert exact_log_evidence(model, batches) is None
+    assert exact_likelihood(model, batches) == []
 
 
 def test_exact_answers_come_in_pieces_and_only_where_there_are_any(monkeypatch):

@@ -16,7 +16,7 @@ from vbench.oracles import conjugate, enumeration
 from vbench.rng import Rng
 from vbench.types import Batch
 
-__all__ = ["exact_likelihood", "exact_log_evidence"]
+__all__ = ["estimated_prior", "exact_likelihood", "exact_log_evidence"]
 
 _STATES: Final = 4096  # no dearer for each datum than the samples of an estimate
 _REFUSED: Final = (AttributeError, RuntimeError, ValueError)  # by an oracle, or by parts not made for its question
@@ -24,7 +24,10 @@ _TERMS: Final = 1 << 22  # states times data times their scalars, in double prec
 
 
 def exact_log_evidence(model: Model, batches: Iterable[Batch]) -> Tensor | None:
-    """Log p(x) of each datum ``[n]``, nats, float64 on the CPU; None where no oracle serves the model."""
+    """Log p(x) of each datum ``[n]``, nats, float64 on the CPU.
+
+    None where no oracle serves the model, or its prior's density is an estimate.
+    """
     found = []
     with torch.no_grad():
         for batch in batches:
@@ -41,6 +44,11 @@ def exact_likelihood(model: Model, batches: Iterable[Batch]) -> list[Measurement
     return [] if values is None else [mean_over_data("log_likelihood_exact", "all", values, "nats")]
 
 
+def estimated_prior(model: Any, batch: Batch) -> bool:
+    """Whether the prior's density says that its ``log_prob`` is an estimate: what is summed of it is not exact."""
+    return bool(getattr(model.prior_density(batch), "estimated", False))
+
+
 def _discrete(model: Any) -> bool:
     return model.encoder.z.support in ("binary", "categorical")
 
@@ -52,6 +60,8 @@ def _enumerated(model: Any, batch: Batch) -> Tensor | None:
         return None
     size = max(1, _TERMS // (states * max(1, batch.x[0].numel())))
     try:
+        if estimated_prior(model, batch):
+            return None
         pieces = (rows(batch, slice(start, start + size)) for start in range(0, len(batch.x), size))
         return torch.cat([enumeration.log_evidence(model, piece) for piece in pieces])
     except _REFUSED:

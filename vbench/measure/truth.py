@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vbench.measure.draws import trainable
+from vbench.measure.exact import estimated_prior
 from vbench.measure.gradients import gradient_moments
 from vbench.oracles import conjugate, enumeration
 from vbench.oracles.common import gradient
@@ -33,10 +34,11 @@ def evidence_truth(model: nn.Module, batch: Batch) -> Truth:
     """Exact gradient of the mean log p(x): finitely many latents, or a linear-Gaussian model.
 
     Raises:
-        UnknownTargetError: the model is neither.
+        UnknownTargetError: the model is neither, or its prior's density is an estimate.
     """
     oracle = enumeration if _discrete(model) else conjugate
     try:
+        _refuse_estimated(model, batch)
         return _flat(oracle.log_evidence(model, batch), model)
     except (ValueError, AttributeError) as why:
         raise UnknownTargetError(f"no exact log p(x): {why}") from why
@@ -46,12 +48,14 @@ def bound_truth(model: nn.Module, batch: Batch, estimator: Estimator) -> Truth:
     """Exact gradient of what an estimator claims to estimate: its bound, or its target.
 
     Raises:
-        UnknownTargetError: it claims nothing, or no oracle serves that claim and this model.
+        UnknownTargetError: it claims nothing, no oracle serves that claim and this model, or the prior's density is an
+            estimate.
     """
     bound, target, k = getattr(estimator, "bound", None), getattr(estimator, "target", None), estimator.k
     if bound is None and target is None:
         raise UnknownTargetError("it declares no bound")
     try:
+        _refuse_estimated(model, batch)
         if _discrete(model):
             _refuse_unnormalized(model, batch)
             if target is not None:
@@ -81,6 +85,11 @@ def mean_truth(model: nn.Module, batch: Batch, estimator: Estimator, draws: int,
 
 def _discrete(model: Any) -> bool:
     return model.encoder.z.support in ("binary", "categorical")
+
+
+def _refuse_estimated(model: Any, batch: Batch) -> None:
+    if estimated_prior(model, batch):
+        raise ValueError("the prior's density is an estimate")
 
 
 def _refuse_unnormalized(model: Any, batch: Batch) -> None:

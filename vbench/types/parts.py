@@ -36,7 +36,11 @@ class Posterior(Protocol):
 
 @runtime_checkable
 class Density(Posterior, Protocol):
-    """A posterior or prior whose density can be evaluated."""
+    """A posterior or prior whose density can be evaluated.
+
+    A prior's may have ``estimated = True``: its ``log_prob`` is the logarithm of an estimate, and nothing summed of it
+    counts as exact.
+    """
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density, ``[K, B, *Z] -> [K, B]``, nats."""

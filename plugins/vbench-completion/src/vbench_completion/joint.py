@@ -36,6 +36,15 @@ class ModelDensity:
     proposal: Proposal
     key: int | Tensor
 
+    @property
+    def estimated(self) -> bool:
+        """Whether ``log_prob`` is an estimate: latents are sampled, or the model's own prior is estimated.
+
+        True too where the decoder looks at no latents and what ``proposal="prior"`` gives is exact: nobody tells.
+        """
+        summed = _states(self.joint.encoder.z) is not None
+        return not summed or bool(getattr(self.joint.prior_density(None), "estimated", False))
+
     def draw(self, rng: Rng, k: int) -> Draw:
         """k ancestral samples ``[K, 1, *X]``; what they cost in nats is not told."""
         h = self.joint.prior_density(None).draw(rng, k).z
@@ -105,6 +114,12 @@ class JointPrior(Prior):
             raise Incompatible("the model's encoder proposes nothing for other data: take proposal=prior")
         self.joint = built.model.requires_grad_(False)
         self.samples, self.proposal = samples, proposal
+
+    def train(self, mode: bool = True) -> JointPrior:
+        """The model that is held stays in evaluation mode: it is a density, and is not trained."""
+        super().train(mode)
+        self.joint.eval()
+        return self
 
     def forward(self, batch: Batch | None, model: Any) -> ModelDensity:
         """p(z)."""
