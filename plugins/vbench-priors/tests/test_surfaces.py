@@ -67,7 +67,7 @@ def long_sticks():
     wide = torch.tensor([[30.0, 45.0, 20.0]]), torch.tensor([[60.0, 40.0, 70.0]]).log()
     return {
         "many shares": (Kumaraswamy(torch.ones(1, 100), torch.full((1, 100), 0.32)), 0.3),
-        "many shares, normal log odds": (LogitNormal(torch.full((1, 200), 5.0), torch.full((1, 200), math.log(6.0))), 0.3),
+        "many normal log odds": (LogitNormal(torch.full((1, 200), 5.0), torch.full((1, 200), math.log(6.0))), 0.3),
         "shares at either end": (LogitNormal(*wide), 0.02),
     }
 
