@@ -17,7 +17,7 @@ from vbench.catalogue import KINDS, Kind
 from vbench.discovery import lacking
 from vbench.grey import expected, levels_of
 from vbench.grid import Choice, parse_choice
-from vbench.listing import known_catalogue
+from vbench.listing import known_catalogue, load_catalogue
 from vbench.model import Model
 from vbench.registry import Registered, load_registry
 from vbench.rng import derive
@@ -61,7 +61,10 @@ def dataset(text: str) -> Dataset:
     >>> dataset("bernoulli-bars[side=3]").x.shape
     (3, 3)
     """
-    return load_dataset(parse_choice(text, "dataset", known_catalogue(), "dataset"))
+    catalogue = known_catalogue()
+    if catalogue.get("dataset", text.partition("[")[0].strip()) is None:
+        catalogue = load_catalogue(strict=False)  # a cell's process may know of the cell's own parts alone
+    return load_dataset(parse_choice(text, "dataset", catalogue, "dataset"))
 
 
 def _files(folder: Path, parameters: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:

@@ -32,6 +32,8 @@ from vbench import (
     build,
     fixed_batches,
     gradient_moments,
+    load,
+    run,
 )
 from vbench.estimators.reparam import reparam
 from vbench.estimators.rloo import rloo
@@ -344,6 +346,17 @@ def test_masks_of_its_own_are_not_lost():
     pytest.importorskip("vbench_sequence")
     with pytest.raises(DataError, match=r"^masked: linear-gaussian-chain\[n=50\] has masks of its own"):
         masked("linear-gaussian-chain[n=50]", hidden="scattered")
+
+
+def test_a_process_of_a_cell_finds_the_dataset_within(tmp_path):
+    grid = {
+        "name": "within",
+        "datasets": ["masked[of='bernoulli-bars[side=3]',hidden=scattered]"],
+        **{"encoders": ["fill[hidden=[4]]"], "decoders": ["observed"], "priors": ["bernoulli"], "estimators": ["rloo"]},
+        **{"train": {"steps": 2, "batch": 4}, "measure": {"data": 4, "samples": 2}},
+    }
+    run(grid, results=tmp_path, workers=1)
+    assert load(tmp_path / "within", "cells")["status"].tolist() == ["done"]
 
 
 def test_what_goes_together_and_what_does_not(monkeypatch):
