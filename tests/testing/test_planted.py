@@ -42,6 +42,7 @@ def test_there_are_enough_bugs_and_none_comes_twice() -> None:
 
 def test_the_page_on_the_judge_lists_them_all() -> None:
     page = (Path(__file__).parents[2] / "docs" / "judge.md").read_text("utf-8")
+    assert f"{len(PLANTED)} wrong estimators and {len(PLANTED_PARTS)} wrong parts" in page
     for planted, names in PLANTED.items():
         assert f"| {planted.__name__} | {planted.__doc__} | {', '.join(f'`{name}`' for name in names)} |" in page
     for kind, _, how, name in PLANTED_PARTS:
