@@ -109,6 +109,14 @@ def test_the_rate_of_a_long_stick_is_that_of_the_shares_that_were_broken():
     torch.testing.assert_close((q.log_prob(z) - p.log_prob(z)).double(), exact, rtol=1e-4, atol=1e-2)
 
 
+def test_narrow_shares_in_single_precision_have_a_slope():
+    """The lumps are up to a million standard deviations away."""
+    log_scale = torch.linspace(-4, -10, 400)[None].requires_grad_()
+    q = LogitNormal(torch.linspace(-3, 3, 400)[None], log_scale)
+    (slope,) = torch.autograd.grad(q.draw(Rng(1), 5).log_q.mean(), log_scale)
+    assert torch.isfinite(slope).all()
+
+
 def sticks(v):
     """One share only: weights and density of the share, no volume."""
     return torch.stack([v, 1 - v], -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -14,6 +14,8 @@ from vbench import Batch, Draw, Rng
 from vbench_priors.sticks import SharesEncoder, shares, weights
 
 __all__ = ["LogitNormal", "LogitNormalEncoder"]
+
+_FAR: Final = -1000.0  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class LogitNormal:
         stick, precision = shares(z), (-self.log_scale).exp()
         standard = (stick.log_v - stick.log_rest - self.loc) * precision
         of_odds = -0.5 * standard.square() - self.log_scale - 0.5 * math.log(2 * math.pi)
-        low, high = (log_ndtr((-stick.end - loc) * precision) for loc in (self.loc, -self.loc))
+        # farther out the slope of log_ndtr is lost to rounding, and 0 times it is no number
+        low, high = (log_ndtr(((-stick.end - loc) * precision).clamp(min=_FAR)) for loc in (self.loc, -self.loc))
         return stick.log_density(of_odds - stick.log_v - stick.log_rest, low, high)
 
 
