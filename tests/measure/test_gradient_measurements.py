@@ -71,7 +71,9 @@ def test_measurements_over_batches():
     assert snr.value**-2 == pytest.approx(relative.value)
     norm, total = value_of(rows, "gradient_norm"), value_of(rows, "gradient_variance")
     assert total.value / norm.value**2 == pytest.approx(relative.value)
-    assert value_of(rows, "gradient_variance_data").std_error > 0
+    data, share = value_of(rows, "gradient_variance_data"), value_of(rows, "noise_share")
+    assert data.std_error > 0
+    assert (snr.n, data.n, share.n) == (3, 3, 3), "their errors are the spread over batches"
     single = gradient_measurements(model, iwae(3), batches[:1], draws=10, key=5)
     assert not [m for m in single if m.metric == "gradient_variance_data"]
     double = gradient_measurements(model, iwae(3), batches[:2], draws=10, key=5)

@@ -15,6 +15,8 @@ import vbench
 from tests.report.studies import ELBO, IWAE, MODEL, Figure, commit, row
 from vbench.report.comparison import COLUMNS, ComparisonError, compare, paired_ratios
 from vbench.report.estimand import estimand
+from vbench.report.evidence import evidence
+from vbench.report.numbers import numbers
 
 VARIANCE = "gradient_variance"
 
@@ -487,3 +489,25 @@ def test_coverage_and_family_error_from_records() -> None:
 @pytest.mark.slow
 def test_coverage_and_family_error_from_records_at_length() -> None:
     check_operating_characteristics(500)
+
+
+def test_data_that_changed_are_no_pairs_and_no_more_seeds(tmp_path: Path) -> None:
+    fill(tmp_path, reparam=[2.0, 9.0, 40.0], rloo=[1.0, 4.0, 22.0])
+    records, cells = vbench.load(tmp_path), vbench.load(tmp_path, "cells")
+    same = paired_ratios(records, cells.assign(data_digest="old"), VARIANCE, "reparam")
+    assert row(same, "rloo")["verdict"] == "lower"
+    moved = cells.assign(data_digest=cells["estimator"].astype("str").map({"reparam": "old", "rloo": "new"}))
+    assert row(paired_ratios(records, moved, VARIANCE, "reparam"), "rloo")["verdict"] == "no baseline"
+    half = cells.assign(data_digest=["old" if seed else "new" for seed in cells["seed"]])
+    found = numbers(evidence((records, half)), VARIANCE, "train", last=True)
+    assert sorted(found["n_ok"]) == [1, 1, 2, 2]
+
+
+def test_a_variance_per_weight_compares_as_a_variance(tmp_path: Path) -> None:
+    """In the units of its estimand's gradient, and by ratios."""
+    for name, bound, k, value in (("reparam", ELBO, 1, 4.0), ("iwae[k=5]", IWAE, 5, 2.0), ("stl", ELBO, 1, 2.0)):
+        for seed in range(3):
+            commit(tmp_path, name, seed, Figure(value, 0.05 * value, metric=f"{VARIANCE}_per_weight"), bound=bound, k=k)
+    table = compare(tmp_path, f"{VARIANCE}_per_weight", "reparam")
+    assert row(table, "iwae[k=5]")["verdict"] == "other estimand"
+    assert row(table, "stl")["estimate"] == pytest.approx(0.5)

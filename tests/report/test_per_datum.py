@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,3 +139,27 @@ def test_wrong_calls_are_one_line(study, words, message):
     assert found.exit_code == 2
     assert message in found.output
     assert "Traceback" not in found.output
+
+
+def test_who_failed_is_there_and_counted(study):
+    for estimator, seed in (("rloo[k=4]", 1), ("nvil", 0), ("nvil", 1)):
+        name = f"{estimator[:4]}{seed}"
+        Store(study).commit(Outcome(name, "diverged", "it is nan", {**LABELS, "estimator": estimator}, seed), [], {})
+    table = paired_differences(study, "log_likelihood", "reparam")
+    rloo, nvil, iwae = (row_of(table, name) for name in ("rloo[k=4]", "nvil", "iwae[k=5]"))
+    assert (rloo["n_ok"], rloo["n_total"], bool(rloo["survivors"])) == (1, 2, True)
+    assert rloo["remarks"] == "seed 1 diverged: it is nan"
+    assert (nvil["n_ok"], nvil["n_total"], nvil["verdict"]) == (0, 2, "failed")
+    assert (iwae["n_ok"], iwae["n_total"], bool(iwae["survivors"])) == (2, 2, False)
+    assert "rloo[k=4]: seed 1 diverged: it is nan" in " ".join(notes(table)).replace("rloo: ", "rloo[k=4]: ")
+
+
+def test_values_measured_by_other_settings_are_not_compared(study):
+    store = Store(study)
+    for seed, k in ((0, 10), (1, 10)):
+        spec = {"measure": {"log_likelihood": {"k": k}}}
+        outcome = Outcome(f"few{seed}", "done", "", {**LABELS, "estimator": "nvil"}, seed, spec=spec)
+        store.commit(replace(outcome, facts={"data_digest": "d"}), [], {"test log_likelihood": COMMON})
+    row = row_of(paired_differences(study, "log_likelihood", "reparam"), "nvil")
+    assert row["verdict"] == "measured in another way"
+    assert row["estimate"] != row["estimate"]

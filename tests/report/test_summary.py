@@ -98,3 +98,18 @@ def test_variances_have_three_figures(value: float, text: str) -> None:
     records, cells = study(("reparam", -90.0))
     records.loc[records["metric"] == "gradient_variance", "value"] = value
     assert summarize(records, cells).sections[0].rows[0][2] == text
+
+
+def test_what_was_run_in_two_ways_is_no_more_seeds() -> None:
+    """The same training, its gradients measured at two references; and two states of one dataset."""
+    records, cells = study(("reparam", -90.0), ("reparam", -92.0), ("reparam", -90.0), ("reparam", -92.0))
+    apart = cells.assign(**{"measure.gradients.reference": ["a", "a", "b", "b"]})
+    first, second = summarize(records, apart).sections[0].rows
+    half = stats.sem([-90, -92]) * stats.t.ppf(0.975, 1)
+    assert first[1:3] == ("measure.gradients.reference a", f"-91.00 ±{half:.2f}")
+    assert (first[-1], second[-1]) == ("2/2", "2/2")
+    summary = summarize(records, cells.assign(data_digest=["old"] * 2 + ["new"] * 2))
+    assert [row[1] for row in summary.sections[0].rows] == ["data old", "data new"]
+    assert max(map(len, printed(summary).splitlines())) <= 80
+    (row,) = summarize(records, cells.assign(data_digest="old")).sections[0].rows
+    assert row[-1] == "4/4"

@@ -48,6 +48,9 @@ def test_a_share_above_the_limit_is_a_doubt(study):
     for other in ("elbo", "log_likelihood_ais", "log_likelihood_exact", "log_likelihood_upper"):
         assert trust.doubts(records, other, "test") == {}
     assert trust.doubts(records, "log_likelihood", "valid") == {}
+    per_step = trust.doubts(records, "log_likelihood_per_step", "test")
+    assert per_step == trust.doubts(records, "log_likelihood", "test")
+    assert len(trust.doubts(records, "log_likelihood_per_step[k=10]", "test")) == 4
     nan = records.assign(value=records["value"].where(records["metric"] != "k_hat_share", math.nan))
     assert len(trust.doubts(nan, "log_likelihood", "test")) == 4  # what is not known is no comfort
 

@@ -109,10 +109,10 @@ class TargetSums:
 
     def measurements(self, noise: Measurement) -> list[Measurement]:
         """Bias, mean squared error and cosine of the part of ``noise``, the mean variance over batches."""
-        part, n = noise.part, noise.n
+        part = noise.part
         *grams, exact = self._sums[part]
         own, across, target = (gram / self._batches for gram in grams)
-        products = _Products(own, across, target, exact)
+        products, n = _Products(own, across, target, exact), len(own)
         bias, error = products.bias, products.error(lambda p: p.bias)
         spread = noise.std_error or 0.0
         total = noise.value + bias

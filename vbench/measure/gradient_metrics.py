@@ -64,6 +64,8 @@ def gradient_measurements(
     * ``gradient_cosine``: of the angle between E g and t. A single gradient's is less by
       :math:`\mathrm{snr} / \sqrt{1 + \mathrm{snr}^2}`, in the root mean square.
 
+    The ``n`` of each is what its error rests on: draws, or batches where it is their spread, or blocks of draws.
+
     NaN is "not resolved": the mean square, or the data variance, is not above its own noise.
 
     Args:
@@ -119,7 +121,7 @@ def gradient_measurements(
         if (data := _data(found, across, part)) is not None:
             result += [data, _share(noise, data)]
         if bits:
-            result.append(_over_batches("gradient_variance_binarization", noise, [each[part] for each in bits]))
+            result.append(_over_batches("gradient_variance_binarization", part, [each[part] for each in bits]))
         if target:
             result += against.measurements(noise)
     if free:
@@ -140,7 +142,7 @@ def _noise(found: Sequence[GradientMoments], part: str) -> list[Measurement]:
         Measurement("gradient_variance", part, variance, error, n, "nats^2"),
         Measurement("gradient_variance_per_weight", part, variance / size, error / size, n, "nats^2"),
         Measurement("gradient_norm", part, norm, None, n, "nats"),
-        Measurement("gradient_snr", part, snr, _jackknife(pairs, lambda p: root_ratio(*p.tolist())), n, "1"),
+        Measurement("gradient_snr", part, snr, _jackknife(pairs, lambda p: root_ratio(*p.tolist())), count, "1"),
         Measurement("gradient_relative_variance", part, relative(variance, square), None, n, "1"),
         Measurement("work_normalized_variance", part, variance * seconds, error * seconds, n, "nats^2 s"),
     ]
@@ -157,7 +159,7 @@ def _jackknife(rows: Tensor, statistic: Callable[[Tensor], float]) -> float | No
 
 
 def _data(found: Sequence[GradientMoments], across: VectorMoments, part: str) -> Measurement | None:
-    n, count = sum(m.draws for m in found), len(found)
+    count = len(found)
     if told := [m.variance_data[part] for m in found if m.variance_data]:
         value, error = _mean(told)
     elif count > 1:
@@ -166,7 +168,7 @@ def _data(found: Sequence[GradientMoments], across: VectorMoments, part: str) ->
         error = spread.std_error if count > 2 else None
     else:
         return None
-    return Measurement("gradient_variance_data", part, value, error, n, "nats^2")
+    return Measurement("gradient_variance_data", part, value, error, count, "nats^2")
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float | None]:
@@ -180,16 +182,16 @@ def _bits(one: GradientMoments, other: GradientMoments) -> dict[str, float]:
     return {part: squared_distance(one.blocks[:, s], other.blocks[:, s]) / 2 for part, s in one.parts.items()}
 
 
-def _over_batches(metric: str, noise: Measurement, values: Sequence[float]) -> Measurement:
+def _over_batches(metric: str, part: str, values: Sequence[float]) -> Measurement:
     value, error = _mean(values)
-    return Measurement(metric, noise.part, value, error, noise.n, noise.unit)
+    return Measurement(metric, part, value, error, len(values), "nats^2")
 
 
 def _share(noise: Measurement, data: Measurement) -> Measurement:
     total = noise.value + data.value
     if not (data.value > 0 and total > 0):
-        return Measurement("noise_share", noise.part, math.nan, None, noise.n, "1")
+        return Measurement("noise_share", noise.part, math.nan, None, data.n, "1")
     error = None
     if data.std_error is not None and noise.std_error is not None:
         error = math.hypot(data.value * noise.std_error, noise.value * data.std_error) / total**2
-    return Measurement("noise_share", noise.part, noise.value / total, error, noise.n, "1")
+    return Measurement("noise_share", noise.part, noise.value / total, error, data.n, "1")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vbench.report.ends import aligned
 from vbench.report.estimand import estimand
 from vbench.report.selection import is_layer
+from vbench.report.settings import settings_of
 from vbench.report.summary import AXES, MODEL_AXES
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def _named(records: DataFrame, cells: DataFrame) -> Evidence:
     short = {axis: short_names(texts.loc[cells["status"] != "skipped", axis].unique()) for axis in AXES}
     varying = [axis for axis in AXES if len(short[axis]) > 1]
     panels = [axis for axis in varying if axis in MODEL_AXES]
-    settings = _settings(cells)
+    settings = settings_of(cells).map(plain)
     claims = zip(texts["estimator"], cells["bound"], cells["k"], cells["target"], strict=True)
     cells = cells.assign(
         cell=cells["cell"].astype("str"),
@@ -212,19 +213,6 @@ def _named(records: DataFrame, cells: DataFrame) -> Evidence:
     records = aligned(records.assign(cell=records["cell"].astype("str")), cells, cells["combination"])
     name = plain(cells["study"].iloc[0]) if len(cells) and "study" in cells else ""
     return Evidence(name, records[records["cell"].isin(cells["cell"])], cells)
-
-
-def _settings(cells: DataFrame) -> Series[str]:
-    """What ``train`` and ``measure`` said, where one crossing was run under more than one of them."""
-    import pandas as pd
-
-    how = [str(name) for name in cells if str(name).startswith(("train.", "measure."))]
-    texts = cells[how].astype("str").fillna("")
-    asked = cells["status"] != "skipped"
-    swept = texts[asked].groupby(cells.loc[asked, "train"].astype("str"))  # what is swept has its own axis
-    told = [name for name in how if swept[name].nunique().max() > 1]
-    rows = [", ".join(f"{name} {value}" for name, value in row.items()) for row in texts[told].to_dict("records")]
-    return pd.Series(rows, index=cells.index, dtype="str").map(plain)
 
 
 def _estimand(estimator: str, bound: Any, k: Any, target: Any) -> str:

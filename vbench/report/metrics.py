@@ -12,8 +12,8 @@ class Scale(NamedTuple):
 
     Attributes:
         ratio: positive by nature and compared by ratios; else by differences.
-        draws: its recorded error is of gradient draws alone, so that one checkpoint has an interval. Errors over
-            test data are no error of a difference on the same data.
+        draws: its recorded error is of gradient draws, for some with the spread between batches in it, so that one
+            checkpoint has an interval. Errors over test data are no error of a difference on the same data.
         one_estimand: in the units of its estimand's gradient or value: it compares within one estimand only.
     """
 
@@ -24,6 +24,7 @@ class Scale(NamedTuple):
 
 _SCALES: Final = {
     "gradient_variance": Scale(ratio=True, draws=True, one_estimand=True),
+    "gradient_variance_per_weight": Scale(ratio=True, draws=True, one_estimand=True),
     "work_normalized_variance": Scale(ratio=True, draws=True, one_estimand=True),
     "gradient_variance_data": Scale(draws=True, one_estimand=True),
     "gradient_variance_binarization": Scale(draws=True, one_estimand=True),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,11 +27,12 @@ __all__ = ["COLUMNS", "notes", "paired_differences", "show"]
 
 COLUMNS: Final = (
     *(*AXES, "metric", "split", "baseline", "value", "baseline_value", "estimate", "low", "high", "std_error"),
-    *("data", "seeds", "between_sd", "p", "p_holm", "verdict", "remarks"),
+    *("data", "seeds", "n_ok", "n_total", "survivors", "between_sd", "p", "p_holm", "verdict", "remarks"),
 )
 _MODEL: Final = AXES[1:]
 _LEAST_P: Final = 1e-6  # that is printed in full
-_HEAD: Final = ("model", "value", "difference [95%]", "p", "verdict", "seeds", "data")
+_HEAD: Final = ("model", "value", "difference [95%]", "p", "verdict", "seeds", "ok", "data")
+_HOW: Final = ("measure.data", "measure.log_likelihood.", "measure.ais.")  # these values are measured by
 
 
 def paired_differences(study: str | Path, metric: str, baseline: str, *, split: str | None = None) -> DataFrame:
@@ -41,7 +43,9 @@ def paired_differences(study: str | Path, metric: str, baseline: str, *, split: 
 
     Models are what differs in encoder, decoder, prior, estimator or training; seeds s that both have are paired. The
     interval is of other data for these trained nets, and says nothing of other seeds: ``between_sd`` is the spread of
-    mean differences over seeds. p is the paired t-test's, with Holm's correction over all rows.
+    mean differences over seeds. p is the paired t-test's, with Holm's correction over all rows. ``n_ok`` of ``n_total``
+    seeds have values; ``survivors``: some that both were asked for are not among the pairs. Values that were measured
+    by other settings (K, how many data) are not compared.
 
     Args:
         study: its folder.
@@ -68,15 +72,17 @@ def paired_differences(study: str | Path, metric: str, baseline: str, *, split: 
     doubted = trust.doubts(records, metric, chosen)
     digest = done["data_digest"] if "data_digest" in done else done["dataset"]
     rows = []
-    for _, mine in done.groupby([done["dataset"].astype("str"), digest.astype("str")]):
-        models = _models(mine[mine["cell"].isin(values)], values)
-        name = _baseline(baseline, list(models))
+    for (label, _), mine in done.groupby([done["dataset"].astype("str"), digest.astype("str")]):
+        # what failed may not know which data it was to have
+        failed = cells[(cells["dataset"] == label) & ~cells["status"].isin(["done", "skipped"])]
+        models = _models(pd.concat([mine, failed]), values)
+        name = _baseline(baseline, [model for model, one in models.items() if one.by_seed])
         rows += [
-            {**dict(zip(AXES, (str(mine["dataset"].iloc[0]), *model), strict=True)), "metric": metric, "split": chosen}
+            {**dict(zip(AXES, (str(label), *model), strict=True)), "metric": metric, "split": chosen}
             | {"baseline": " ".join(word for word in name if word)}
-            | _row(by_seed, models[name], model == name)
-            | {"remarks": trust.remark([doubted[cell] for cell in _cells(mine, model) if cell in doubted])}
-            for model, by_seed in models.items()
+            | _row(one, models[name])
+            | {"remarks": "\n".join(filter(None, [*one.remarks, _doubt(one, doubted)]))}
+            for model, one in models.items()
         ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["p_holm"] = holm(table["p"].tolist())
@@ -96,22 +102,44 @@ def _split(kept: Any, cells: Any, metric: str, split: str | None) -> str:
     return split or splits[0]
 
 
-def _models(cells: DataFrame, values: Any) -> dict[tuple[str, ...], dict[int, NDArray[np.float32]]]:
-    """Values of single data by model and seed, in the order of the labels."""
-    found: dict[tuple[str, ...], dict[int, NDArray[np.float32]]] = {}
+@dataclass
+class _Model:
+    """What is known of one model: by seed the values of single data, of those that finished, and who was asked."""
+
+    by_seed: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    cells: list[str] = field(default_factory=list)
+    how: set[tuple[str, ...]] = field(default_factory=set)
+    asked: set[int] = field(default_factory=set)
+    done: int = 0
+    remarks: list[str] = field(default_factory=list)
+
+
+def _models(cells: DataFrame, values: Any) -> dict[tuple[str, ...], _Model]:
+    """By model, in the order of the labels."""
+    how = [str(column) for column in cells if str(column).startswith(_HOW)]
+    found: dict[tuple[str, ...], _Model] = {}
     for _, cell in cells.sort_values([*_MODEL, "seed"]).iterrows():
         model = tuple(str(cell[axis]) for axis in _MODEL)
-        seeds = found.setdefault(model, {})
-        if int(cell["seed"]) in seeds:
+        one, seed = found.setdefault(model, _Model()), int(cell["seed"])
+        one.asked.add(seed)
+        if cell["status"] != "done":
+            one.remarks.append(f"seed {seed} {cell['status']}{f': {cell.reason}' if cell['reason'] else ''}")
+            continue
+        one.done += 1
+        if cell["cell"] not in values:
+            one.remarks.append(f"seed {seed} not measured")
+            continue
+        if seed in one.by_seed:
             text = " ".join(filter(None, model))
-            raise ComparisonError(f"{text} seed {cell['seed']} is there twice, measured or trained in two ways")
-        seeds[int(cell["seed"])] = values[cell["cell"]]
+            raise ComparisonError(f"{text} seed {seed} is there twice, measured or trained in two ways")
+        one.by_seed[seed] = values[cell["cell"]]
+        one.cells.append(str(cell["cell"]))
+        one.how.add(tuple(str(cell[column]) for column in how))
     return found
 
 
-def _cells(cells: DataFrame, model: tuple[str, ...]) -> list[str]:
-    same = np.logical_and.reduce([cells[axis].astype("str") == each for axis, each in zip(_MODEL, model, strict=True)])
-    return [str(cell) for cell in cells.loc[same, "cell"]]
+def _doubt(one: _Model, doubted: Mapping[str, float]) -> str:
+    return trust.remark([doubted[cell] for cell in one.cells if cell in doubted])
 
 
 def _baseline(words: str, models: list[tuple[str, ...]]) -> tuple[str, ...]:
@@ -130,17 +158,22 @@ def _baseline(words: str, models: list[tuple[str, ...]]) -> tuple[str, ...]:
     raise ComparisonError(f"baseline {words!r} is ambiguous: say which of {', '.join(names)}")
 
 
-def _row(mine: dict[int, Any], base: dict[int, Any], own: bool) -> dict[str, Any]:
-    seeds = sorted(mine.keys() & base.keys())
-    sizes = {len(each[seed]) for each in (mine, base) for seed in seeds}
-    row: dict[str, Any] = {"seeds": len(seeds), "p": math.nan}
+def _row(one: _Model, base: _Model) -> dict[str, Any]:
+    seeds = sorted(one.by_seed.keys() & base.by_seed.keys())
+    sizes = {len(each.by_seed[seed]) for each in (one, base) for seed in seeds}
+    row: dict[str, Any] = {"seeds": len(seeds), "n_ok": len(one.by_seed), "n_total": len(one.asked), "p": math.nan}
+    row["survivors"] = len(seeds) < len(one.asked & base.asked)
+    if not one.by_seed:
+        return row | {"verdict": "not measured" if one.done else "failed"}
     if not seeds:
         return row | {"verdict": "no common seed"}
+    if len(one.how | base.how) > 1:
+        return row | {"verdict": "measured in another way"}
     if len(sizes) > 1:
         return row | {"verdict": "other data"}
-    a, b = (np.stack([each[seed] for seed in seeds]).astype("float64") for each in (mine, base))
+    a, b = (np.stack([each.by_seed[seed] for seed in seeds]).astype("float64") for each in (one, base))
     row |= {"value": a.mean(), "baseline_value": b.mean(), "data": sizes.pop()}
-    if own:
+    if one is base:
         return row | {"estimate": 0.0, "verdict": "baseline"}
     if not np.isfinite(a - b).all():
         return row | {"verdict": "not resolved"}
@@ -178,8 +211,9 @@ def notes(table: DataFrame) -> list[str]:
     if tests:
         found.append(f"p: two-sided paired t-test, Holm over {tests} comparison{'s' * (tests != 1)}; verdicts at 5%")
     remarks: dict[str, list[str]] = {}
-    for remark, name in zip(table["remarks"], _names(table), strict=True):
-        remarks.setdefault(remark, []).append(name)
+    for lines, name in zip(table["remarks"], _names(table), strict=True):
+        for remark in lines.splitlines():
+            remarks.setdefault(remark, []).append(name)
     return found + [f"{', '.join(names)}: {remark}" for remark, names in remarks.items() if remark]
 
 
@@ -202,7 +236,7 @@ def _as_json(table: DataFrame) -> dict[str, Any]:
 
 def _as_latex(table: DataFrame) -> str:
     frame = _shown(table).style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
-    body: str = frame.to_latex(hrules=True, column_format="lrrrlrr")
+    body: str = frame.to_latex(hrules=True, column_format="lrrrlrrr")
     return "".join(f"% {line}\n" for line in notes(table)) + body
 
 
@@ -217,11 +251,12 @@ def _shown(table: DataFrame) -> DataFrame:
         rows.append(
             (
                 name,
-                f"{row['value']:.3f}",
+                f"{row['value']:.3f}" if row["value"] == row["value"] else "",
                 f"{row['estimate']:.3f}{between}" if row["estimate"] == row["estimate"] else "",
                 _p(row["p_holm"]),
                 row["verdict"],
                 str(row["seeds"]),
+                f"{row['n_ok']}/{row['n_total']}",
                 f"{row['data']:.0f}" if row["data"] == row["data"] else "",
             )
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from vbench.report.metrics import COSTED, TIMED
+from vbench.report.settings import data_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -143,11 +144,12 @@ def groups(cells: DataFrame, *, timed: bool) -> list[Group]:
         timed: seconds are compared, and so only within one environment.
     """
     asked = cells[cells["status"] != "skipped"]
+    asked = asked.assign(data=data_of(asked))
     how = [c for c in asked.columns if c.startswith(("train.", "measure."))]
     how += [c for c in asked.columns if timed and c.startswith("environment.")]
     # by the parameters, where they are known: one component may be written in two ways (iwae, iwae[k=5])
     what = [c for label in LABELS[:-1] for c in _columns(asked, label)]
-    how = how or ["train"]
+    how = [*(how or ["train"]), "data"]
     identity = asked[what + how].astype("str").fillna("")
     told = [c for c in how if c != "train" and len(identity[c].unique()) > 1]
     found = []

@@ -14,7 +14,7 @@ SHARE: Final = 0.05
 """Of the data: where Pareto k-hat is above its limit for more, the mean over them is in doubt."""
 
 MARK: Final = "\u2020"
-_SAMPLED: Final = re.compile(r"log_likelihood(?:_jackknife|_mc_error)?(\[k=\d+\])?")
+_SAMPLED: Final = re.compile(r"log_likelihood(?:_jackknife|_mc_error)?(?:_per_step)?(\[k=\d+\])?")
 
 
 def shares(records: DataFrame, metric: str, split: str) -> dict[str, float]:
