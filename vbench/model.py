@@ -27,9 +27,13 @@ class Model(nn.Module):
         return cast(Posterior, self.encoder(batch, self))
 
     def likelihood(self, batch: Batch | None, z: Tensor) -> Likelihood:
-        """p(x | z) for ``z [K, B, *Z]``; of a hierarchy the decoder sees the layer next to the data."""
+        """p(x | z) for ``z [K, B, *Z]``; of a hierarchy the decoder sees the layer next to the data.
+
+        Latents may come with more digits than the decoder has.
+        """
         layers = self.encoder.z.layers
-        return cast(Likelihood, self.decoder(z[:, :, : layers[0]] if layers else z, batch, self))
+        own = next((p.dtype for p in self.decoder.parameters() if p.is_floating_point()), z.dtype)
+        return cast(Likelihood, self.decoder((z[:, :, : layers[0]] if layers else z).to(own), batch, self))
 
     def log_likelihood(self, batch: Batch, z: Tensor) -> Tensor:
         """log p(x | z) ``[K, B]``, nats, observed entries only."""

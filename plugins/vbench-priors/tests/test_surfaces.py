@@ -13,12 +13,24 @@ from vbench_priors.kumaraswamy import Kumaraswamy, KumaraswamyEncoder
 from vbench_priors.logit_normal import LogitNormal, LogitNormalEncoder
 from vbench_priors.polar_angle import PolarAngle
 from vbench_priors.stick_breaking import BrokenStick, StickBreakingPrior
-from vbench_priors.sticks import Shares, log_complement, shares, weights
+from vbench_priors.sticks import log_complement, shares, weights
 from vbench_priors.uniform_sphere import UniformSphere, UniformSpherePrior
 from vbench_priors.von_mises_fisher import VonMisesFisher, VonMisesFisherEncoder
 
 from tests import toys
-from vbench import AnalyticKL, DoublyReparameterized, Draw, Encoder, Pathwise, Prior, Rng
+from vbench import (
+    AnalyticKL,
+    DoublyReparameterized,
+    Draw,
+    Encoder,
+    Pathwise,
+    Prior,
+    Rng,
+    build,
+    encode,
+    fixed_batches,
+    sample,
+)
 
 f64 = {"dtype": torch.float64}
 GAUSS, EVEN = gaussian(16, 2), even(61, 2)
@@ -52,10 +64,14 @@ def test_complements_keep_their_digits():
 
 @pytest.mark.parametrize("a", [0.02, 1.0, 40.0])
 @pytest.mark.parametrize("b", [0.02, 1.0, 40.0])
-def test_long_sticks_in_single_precision_stay_finite(a, b):
-    raw = torch.tensor([a, b]).log()[:, None, None].expand(2, 3, 50).clone().requires_grad_()
+def test_long_sticks_stay_finite(a, b):
+    raw = torch.tensor([a, b], **f64).log()[:, None, None].expand(2, 3, 50).clone().requires_grad_()
     drawn = Kumaraswamy(*raw.exp()).draw(Rng(1), 200)
-    log_p = BrokenStick(torch.full((1, 1), math.log(5.0)), 50).log_prob(drawn.z)
+    log_p = BrokenStick(torch.full((1, 1), math.log(5.0), **f64), 50).log_prob(drawn.z)
+    if b < 0.1:  # fifty shares that each take all but e^-50
+        assert drawn.log_q.isnan().all()
+        assert log_p.isnan().all()
+        return
     assert torch.isfinite(drawn.log_q).all()
     assert torch.isfinite(log_p).all()
     (slope,) = torch.autograd.grad((log_p - drawn.log_q).mean(), raw)
@@ -63,58 +79,69 @@ def test_long_sticks_in_single_precision_stay_finite(a, b):
 
 
 def long_sticks():
-    """Posterior, prior and number of draws, where single precision holds neither all weights nor all shares."""
-    wide = torch.tensor([[30.0, 45.0, 20.0]]), torch.tensor([[60.0, 40.0, 70.0]]).log()
+    """Posterior, and concentration of the prior."""
+    many, some = torch.ones(1, 100, **f64), torch.ones(1, 6, **f64)
     return {
-        "many shares": (Kumaraswamy(torch.ones(1, 100), torch.full((1, 100), 0.32)), 0.3),
-        "many normal log odds": (LogitNormal(torch.full((1, 200), 5.0), torch.full((1, 200), math.log(6.0))), 0.3),
-        "shares at either end": (LogitNormal(*wide), 0.02),
+        "kumaraswamy": (Kumaraswamy(many, 0.32 * many), 0.3),
+        "logit-normal": (LogitNormal(20 * some, math.log(25.0) * some), 0.05),
     }
 
 
 def mean_weight(q, concentration):
-    """E_q p / q, which is one wherever both are densities of one measure, and its error."""
+    """E_q p / q, which is one wherever both are densities, and its error."""
     drawn = q.draw(Rng(5), 20_000)
-    p = BrokenStick(torch.full((1, 1), math.log(concentration)), drawn.z.shape[-1] - 1)
-    weight = (p.log_prob(drawn.z) - drawn.log_q).double().exp()
+    log_a = torch.full((1, 1), math.log(concentration), dtype=drawn.z.dtype)
+    weight = (BrokenStick(log_a, drawn.z.shape[-1] - 1).log_prob(drawn.z) - drawn.log_q).double().exp()
     return float(weight.mean()), float(weight.std() / len(weight) ** 0.5)
 
 
-def only_shares(self, inside, low, high):
-    """Every share taken for one that is known."""
-    return inside.sum(-1) - self.log_volume
-
-
 @pytest.mark.parametrize("name", long_sticks())
-def test_what_single_precision_cannot_hold_leaves_a_density(name, monkeypatch):
+def test_many_shares_have_a_density_and_single_precision_says_that_it_has_none(name, monkeypatch):
     q, concentration = long_sticks()[name]
     mean, error = mean_weight(q, concentration)
     assert error < 0.1
     assert abs(mean - 1) < 4 * error
-    monkeypatch.setattr(Shares, "log_density", only_shares)
-    mean, error = mean_weight(q, concentration)
-    assert abs(mean - 1) > 10 * error
+    short = type(q)(*(each.float() for each in vars(q).values()))
+    assert math.isnan(mean_weight(short, concentration)[0])
+    monkeypatch.setattr(torch.Tensor, "masked_fill", lambda self, *given: self)  # what it would be, if it were told
+    mean, error = mean_weight(short, concentration)
+    assert not abs(mean - 1) < 10 * error
 
 
-def test_the_rate_of_a_long_stick_is_that_of_the_shares_that_were_broken():
-    a, b, concentration, count = 1.0, 0.5, 5.0, 100
-    u = torch.rand(500, 1, count, generator=torch.Generator().manual_seed(2), **f64)
-    log_rest = u.log() / b  # a is 1
-    left = torch.cat([torch.zeros(500, 1, 1, **f64), log_rest.cumsum(-1)[..., :-1]], -1)
-    each = math.log(b) + (b - 1) * log_rest - math.log(concentration) - (concentration - 1) * log_rest
-    exact = torch.where(left > math.log(torch.finfo(torch.float32).tiny) / 4, each, 0).sum(-1)
-    q = Kumaraswamy(torch.full((1, count), a), torch.full((1, count), b))
-    z = weights(log_complement(log_rest).float(), log_rest.float())
-    p = BrokenStick(torch.full((1, 1), math.log(concentration)), count)
-    torch.testing.assert_close((q.log_prob(z) - p.log_prob(z)).double(), exact, rtol=1e-4, atol=1e-2)
+@pytest.mark.parametrize("encoder", [KumaraswamyEncoder, LogitNormalEncoder])
+def test_a_model_in_single_precision_has_the_rate_and_the_slope_of_one_in_double(encoder):
+    net = toys.randomize(encoder(toys.X, 200, (3,)), 3, 0.5)
+    batch = toys.batch(size=2)
+
+    def rate(double):
+        own = net.double() if double else net.float()
+        q = own(batch._replace(x=batch.x.double() if double else batch.x.float()), None)
+        drawn = q.draw(Rng(2), 50)
+        log_p = StickBreakingPrior(own.z)(None, None).log_prob(drawn.z)
+        value = (log_p - drawn.log_q).mean()
+        return float(value.detach()), [g.double().clone() for g in torch.autograd.grad(value, list(own.parameters()))]
+
+    (single, slopes), (exact, wanted) = rate(False), rate(True)
+    assert single == pytest.approx(exact, rel=1e-4)
+    for one, other in zip(slopes, wanted, strict=True):
+        assert float((one - other).norm() / other.norm()) < 1e-3
+    # along the net's own outputs the path is the derivative of what is measured, nothing jumps
+    bias = list(net.parameters())[-1].data
+    up = (bias.add_(1e-4), rate(True)[0])[1]
+    down = (bias.sub_(2e-4), rate(True)[0])[1]
+    assert (up - down) / 2e-4 == pytest.approx(float(wanted[-1].sum()), rel=1e-3)
 
 
-def test_narrow_shares_in_single_precision_have_a_slope():
-    """The lumps are up to a million standard deviations away."""
-    log_scale = torch.linspace(-4, -10, 400)[None].requires_grad_()
-    q = LogitNormal(torch.linspace(-3, 3, 400)[None], log_scale)
-    (slope,) = torch.autograd.grad(q.draw(Rng(1), 5).log_q.mean(), log_scale)
-    assert torch.isfinite(slope).all()
+def test_decoders_in_single_precision_take_sticks_in_double():
+    parts = {"encoder": "kumaraswamy[latent=60,hidden=[8]]", "decoder": "bernoulli[hidden=[8]]"}
+    cell = build(dataset="bernoulli-bars", prior="stick-breaking", estimator="iwae[k=2]", **parts)
+    batch = next(fixed_batches(cell.data, "train", 5, 0))
+    estimate = cell.estimator(cell.model, batch, Rng(1))
+    estimate.surrogate.sum().backward()
+    assert all(p.grad is None or (p.grad.dtype == p.dtype and p.grad.isfinite().all()) for p in cell.model.parameters())
+    assert sample(cell, 3).shape == (3, *cell.data.x.shape)
+    codes = encode(cell, cell.data.test[:4])
+    torch.testing.assert_close(codes.sum(-1), torch.ones(1, 4, **f64))
 
 
 def sticks(v):

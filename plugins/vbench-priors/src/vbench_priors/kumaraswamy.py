@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,11 +34,9 @@ class Kumaraswamy:
 
     def log_prob(self, z: Tensor) -> Tensor:
         """``[K, B, D + 1] -> [K, B]``, nats, by the volume of the first D weights."""
-        stick = shares(z)
-        powers = (self.a - 1) * stick.log_v + (self.b - 1) * log_complement(self.a * stick.log_v)
-        low = log_complement(self.b * log_complement(-self.a * stick.end))
-        high = self.b * log_complement(-self.a * math.exp(-stick.end))
-        return stick.log_density(self.a.log() + self.b.log() + powers, low, high)
+        log_v, _, log_volume = shares(z)
+        terms = self.a.log() + self.b.log() + (self.a - 1) * log_v + (self.b - 1) * log_complement(self.a * log_v)
+        return terms.sum(-1) - log_volume
 
 
 class KumaraswamyEncoder(SharesEncoder):

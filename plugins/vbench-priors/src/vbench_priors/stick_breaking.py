@@ -37,10 +37,9 @@ class BrokenStick:
 
     def log_prob(self, z: Tensor) -> Tensor:
         """``[K, B, D + 1] -> [K, B]``, nats, by the volume of the first D weights."""
-        stick, log_a = shares(z), self.log_concentration
-        a = log_a.exp()
-        low = log_complement(-a * math.exp(-stick.end))
-        return stick.log_density(log_a + (a - 1) * stick.log_rest, low, -a * stick.end)
+        _, log_rest, log_volume = shares(z)
+        log_a = self.log_concentration
+        return (log_a + (log_a.exp() - 1) * log_rest).sum(-1) - log_volume
 
 
 class StickBreakingPrior(Prior):
@@ -48,10 +47,10 @@ class StickBreakingPrior(Prior):
 
     .. math:: \pi_k = v_k \prod_{j<k} (1 - v_j), \qquad v_k \sim \mathrm{Beta}(1, \alpha)
 
-    The last weight takes all that is left, which cuts the endless stick short; sooner, where less than 3e-10 is left
-    (1e-77 in double precision): later shares would be weights that no part can tell from zero, and cost no nats.
-    Latents are weights on the simplex, ``[D + 1]`` for D shares; the density is by the volume of the first D. No KL in
-    closed form is offered: the source's is an endless series, cut off; sampled bounds need none.
+    The last weight takes all that is left, which cuts the endless stick short. Latents are weights on the simplex,
+    ``[D + 1]`` for D shares, in double precision whatever the model's is: single holds no more than e^-87 of a stick.
+    The density is by the volume of the first D, and NaN where the stick is used up before the last share (e^-708). No
+    KL in closed form is offered: the source's is an endless series, cut off; sampled bounds need none.
 
     Source: Nalisnick & Smyth (2017), Stick-Breaking Variational Autoencoders, arXiv:1605.06197; Sethuraman (1994), A
     Constructive Definition of Dirichlet Priors, Statistica Sinica 4.
@@ -71,4 +70,4 @@ class StickBreakingPrior(Prior):
 
     def forward(self, batch: Batch | None, model: Any) -> BrokenStick:
         """p(z), shared by the batch."""
-        return BrokenStick(self.log_concentration, self.count)
+        return BrokenStick(self.log_concentration.double(), self.count)
