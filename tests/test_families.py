@@ -400,3 +400,23 @@ def test_a_scale_shared_by_all_entries_counts_for_each():
     full = DiagonalNormal(wide.loc, torch.full_like(wide.loc, 2.0))
     torch.testing.assert_close(wide.log_prob(noise(4, 3)), full.log_prob(noise(4, 3)))
     assert float(full.log_prob(full.loc)[0, 0]) == pytest.approx(-3 * math.log(2 * math.sqrt(2 * math.pi)))
+
+
+@pytest.mark.parametrize("log_scale", [-2.0, -5.0, -8.0])
+def test_a_mixture_of_narrow_components_in_single_precision(log_scale):
+    generator = torch.Generator().manual_seed(1)
+    loc = 2 * torch.randn(500, 50, generator=generator, dtype=torch.float64)
+    raw = torch.full((500, 50), log_scale, dtype=torch.float64)
+    z = (loc[:40] + raw[0].exp() * torch.randn(40, 50, generator=generator, dtype=torch.float64)).float()
+
+    def of(dtype):
+        own = raw.to(dtype).requires_grad_()
+        value = NormalMixture(torch.zeros(500, dtype=dtype), loc.float().to(dtype), own.exp()).log_prob(
+            z.to(dtype)[None]
+        )
+        assert value.dtype == dtype
+        return value.double().detach(), torch.autograd.grad(value.sum(), own)[0].double()
+
+    (single, slope), (exact, wanted) = of(torch.float32), of(torch.float64)
+    torch.testing.assert_close(single, exact, rtol=0, atol=0.02)
+    assert float((slope - wanted).norm() / wanted.norm()) < 2e-3

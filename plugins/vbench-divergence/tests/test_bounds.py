@@ -167,3 +167,12 @@ def test_the_exponential_form_of_the_chi_bound_is_what_has_no_bias():
         assert (found[f"encoder.{name}"] - slope).norm() < 1e-4 * length
     normalised = quadrature.target_gradient(model, batch, Chi(2.0), 2, 40)
     assert (normalised["encoder.net.0.weight"] - exact[0]).norm() > 1e-2 * exact[0].norm()
+
+
+@pytest.mark.parametrize("level", [-90.0, -2000.0])
+def test_the_jackknife_keeps_its_digits_in_single_precision(level):
+    log_w = level + 3 * torch.randn(20, 4, generator=torch.Generator().manual_seed(1))
+    exact = Jackknife(3)(log_w.double())
+    torch.testing.assert_close(Jackknife(3)(log_w).double(), exact, rtol=0, atol=5e-3)
+    nothing = log_w.masked_fill(torch.ones_like(log_w).bool(), -math.inf)
+    assert not torch.isfinite(Jackknife(0)(nothing)).any()

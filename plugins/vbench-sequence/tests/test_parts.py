@@ -211,3 +211,18 @@ def test_the_measures_of_the_core_see_whole_trajectories():
     assert found["elbo"].value < found["bound"].value < found["log_likelihood"].value + 0.1
     # lengths alone tell most sequences apart: 1, 2, 3, 4, 4, 5
     assert found["mutual_information"].value >= math.log(6) - math.log(2) / 3 - 1e-9
+
+
+@pytest.mark.parametrize("raw", [0.3, 1.5, 8.5, 12.0])
+def test_volatility_near_a_unit_root_starts_where_double_precision_does(raw):
+    def start(dtype):
+        prior = StochasticVolatilityPrior(Z).to(dtype)
+        prior.raw_phi.data.fill_(raw)
+        _, scale = prior.start(1, None)
+        (slope,) = torch.autograd.grad(scale.log().sum(), prior.raw_phi)
+        return scale.double().detach(), slope.double()
+
+    for single, double in zip(start(torch.float32), start(torch.float64), strict=True):
+        torch.testing.assert_close(single, double, rtol=1e-5, atol=0)
+    plain = math.exp(-1) / math.sqrt(1 - math.tanh(0.3) ** 2)
+    assert raw != 0.3 or float(start(torch.float64)[0].flatten()[0]) == pytest.approx(plain)

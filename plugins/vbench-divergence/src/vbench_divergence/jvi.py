@@ -50,7 +50,10 @@ class Jackknife:
         n, m = len(log_w), self.order
         if n <= m:
             raise ValueError(f"a jackknife of order {m} needs more than {m} samples, not {n}")
-        total = log_w.new_zeros(log_w.shape[1:])
+        # the weights below sum to one and are thousands large: what all have in common is left out, or its digits go
+        top = log_w.detach().amax(0)
+        top = torch.where(top.isfinite(), top, 0.0)
+        log_w, total = log_w - top, top
         for j in range(m + 1):
             weight = (-1) ** j * (n - j) ** m / (math.factorial(m - j) * math.factorial(j))
             chosen = log_w[_subsets(n, n - j).to(log_w.device)].transpose(0, 1)  # [K - j, C, B]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
 from vbench import Batch, DiagonalNormal, Incompatible, Space, State, StepDecoder, StepPrior, Trait
 from vbench_sequence.parts import latent_size, width
@@ -32,7 +35,9 @@ class StochasticVolatilityPrior(StepPrior):
     def start(self, k: int, batch: Batch | None) -> State:
         """Mean and scale of the stationary law."""
         shape = k, 1 if batch is None else len(batch.x), -1
-        scale = self.log_scale.exp() / (1 - self.raw_phi.tanh().square()).sqrt()
+        # 1 - tanh^2 by its logarithm: near 1 the difference has no digits left
+        log_share = math.log(4) + logsigmoid(2 * self.raw_phi) + logsigmoid(-2 * self.raw_phi)
+        scale = (self.log_scale - 0.5 * log_share).exp()
         return self.loc.expand(shape), scale.expand(shape)
 
     def transition(self, state: State, batch: Batch | None) -> DiagonalNormal:
