@@ -31,7 +31,7 @@ COLUMNS: Final = (
 )
 _MODEL: Final = AXES[1:]
 _LEAST_P: Final = 1e-6  # that is printed in full
-_HEAD: Final = ("model", "value", "difference [95%]", "p", "verdict", "seeds", "ok", "data")
+_HEAD: Final = ("model", "value", "difference [95%]", "p", "verdict", "seeds", "data")
 _HOW: Final = ("measure.data", "measure.log_likelihood.", "measure.ais.")  # these values are measured by
 
 
@@ -236,7 +236,7 @@ def _as_json(table: DataFrame) -> dict[str, Any]:
 
 def _as_latex(table: DataFrame) -> str:
     frame = _shown(table).style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
-    body: str = frame.to_latex(hrules=True, column_format="lrrrlrrr")
+    body: str = frame.to_latex(hrules=True, column_format="lrrrlrr")
     return "".join(f"% {line}\n" for line in notes(table)) + body
 
 
@@ -255,8 +255,7 @@ def _shown(table: DataFrame) -> DataFrame:
                 f"{row['estimate']:.3f}{between}" if row["estimate"] == row["estimate"] else "",
                 _p(row["p_holm"]),
                 row["verdict"],
-                str(row["seeds"]),
-                f"{row['n_ok']}/{row['n_total']}",
+                f"{row['seeds']} of {row['n_total']}" if row["seeds"] < row["n_total"] else str(row["seeds"]),
                 f"{row['data']:.0f}" if row["data"] == row["data"] else "",
             )
         )
