@@ -289,3 +289,11 @@ def test_a_rebuilt_module_computes_with_what_it_is_given_and_leaves_the_original
     expected = torch.autograd.grad(model.posterior(batch).log_prob(z).sum(), list(model.encoder.parameters()))
     for slope, wanted in zip(slopes, expected, strict=True):
         torch.testing.assert_close(slope, 1.1 * wanted)
+
+
+def test_a_decoder_sees_latents_of_more_digits_in_its_own_and_none_of_fewer():
+    model, batch = toys.gaussian().float(), toys.batch()
+    z = torch.randn(2, len(batch.x), 2, dtype=torch.float64)
+    assert model.log_likelihood(batch._replace(x=batch.x.float()), z).dtype == torch.float32
+    with pytest.raises(RuntimeError, match="dtype"):
+        model.double().log_likelihood(batch, z.float())

@@ -29,11 +29,12 @@ class Model(nn.Module):
     def likelihood(self, batch: Batch | None, z: Tensor) -> Likelihood:
         """p(x | z) for ``z [K, B, *Z]``; of a hierarchy the decoder sees the layer next to the data.
 
-        Latents may come with more digits than the decoder has.
+        Latents may come with more digits than the decoder has; with less, something lost them.
         """
         layers = self.encoder.z.layers
         own = next((p.dtype for p in self.decoder.parameters() if p.is_floating_point()), z.dtype)
-        return cast(Likelihood, self.decoder((z[:, :, : layers[0]] if layers else z).to(own), batch, self))
+        seen = z[:, :, : layers[0]] if layers else z
+        return cast(Likelihood, self.decoder(seen.to(own) if own.itemsize < z.dtype.itemsize else seen, batch, self))
 
     def log_likelihood(self, batch: Batch, z: Tensor) -> Tensor:
         """log p(x | z) ``[K, B]``, nats, observed entries only."""
