@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 
 import vbench
+from tests import toys
 from tests.reliability.small import same_numbers, small
 from vbench import kept
 from vbench.assemble import Built
@@ -186,14 +187,7 @@ def sequences_that_end(n: int) -> tuple[Built, torch.Tensor, torch.Tensor]:
     """A cell of ``n`` test sequences, every third of which ends a step before the others; its data and their mask."""
     batch = chain_batch(n)
     assert batch.mask is not None
-    data = vbench.TensorDataset(
-        *(batch.x[:3], batch.x[:3], batch.x),
-        x=vbench.Space((3, 2), "binary"),
-        digest="",
-        binarization="none",
-        masks={"train": batch.mask[:3], "valid": batch.mask[:3], "test": batch.mask},
-    )
-    return vbench.build(**LINEAR)._replace(model=chain(), data=data), batch.x, batch.mask
+    return vbench.build(**LINEAR)._replace(model=chain(), data=toys.masked(batch)), batch.x, batch.mask
 
 
 def test_codes_are_of_what_is_observed() -> None:

@@ -7,6 +7,7 @@ initialised, so the posterior is far from the true one.
 import torch
 from torch import nn
 
+from vbench.builtin.datasets.tensors import TensorDataset
 from vbench.builtin.decoders.bernoulli import BernoulliDecoder
 from vbench.builtin.decoders.linear_gaussian import LinearGaussianDecoder
 from vbench.builtin.encoders.bernoulli import BernoulliEncoder
@@ -64,6 +65,18 @@ def batch(binary: bool = True, size: int = 5) -> Batch:
     generator = torch.Generator().manual_seed(11)
     x = torch.randn(size, 4, generator=generator, dtype=torch.float64)
     return Batch((x > 0.3).double() if binary else x + 0.4, torch.arange(size))
+
+
+def masked(batch: Batch) -> TensorDataset:
+    """Every split a batch of bits with its mask."""
+    splits = ("train", "valid", "test")
+    return TensorDataset(
+        *[batch.x] * 3,
+        x=Space(tuple(batch.x.shape[1:]), "binary"),
+        digest="",
+        binarization="none",
+        masks=dict.fromkeys(splits, batch.mask),
+    )
 
 
 def gaussian(latent: int = 2, prior: str = "mixture", size: float = 0.4) -> Model:

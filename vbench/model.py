@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
+import torch
 from torch import Tensor, nn
 
 from vbench.types import Batch, Decoder, Density, Encoder, Likelihood, Posterior, Prior
@@ -29,12 +30,14 @@ class Model(nn.Module):
     def likelihood(self, batch: Batch | None, z: Tensor) -> Likelihood:
         """p(x | z) for ``z [K, B, *Z]``; of a hierarchy the decoder sees the layer next to the data.
 
-        Latents may come with more digits than the decoder has; with less, something lost them.
+        Latents may be in double precision where the decoder is not; with fewer digits than its own, something lost
+        them.
         """
         layers = self.encoder.z.layers
-        own = next((p.dtype for p in self.decoder.parameters() if p.is_floating_point()), z.dtype)
         seen = z[:, :, : layers[0]] if layers else z
-        return cast(Likelihood, self.decoder(seen.to(own) if own.itemsize < z.dtype.itemsize else seen, batch, self))
+        if seen.dtype == torch.float64:
+            seen = seen.to(next((p.dtype for p in self.decoder.parameters() if p.is_floating_point()), seen.dtype))
+        return cast(Likelihood, self.decoder(seen, batch, self))
 
     def log_likelihood(self, batch: Batch, z: Tensor) -> Tensor:
         """log p(x | z) ``[K, B]``, nats, observed entries only."""

@@ -9,7 +9,7 @@ import torch
 import vbench
 from tests import toys
 from tests.measure.toys import value_of
-from vbench import Batch, Model, Space, TensorDataset, Trait, build, frozen
+from vbench import Batch, Model, Space, Trait, build, frozen
 from vbench.assemble import Built
 from vbench.estimators.reparam import reparam
 from vbench.grid import Measure
@@ -149,12 +149,9 @@ def sequences_that_end():
     """Three sequences of which the last ends a step early: model, batch, and the objects of a cell."""
     batch, x, z = chain_batch(3), Space((3, 2), "binary"), Space((3, 1))
     parts = ChainEncoder(x, z), ChainDecoder(x, z), ChainPrior(x, z)
-    data = TensorDataset(
-        *[batch.x] * 3, x=x, digest="", binarization="none", masks=dict.fromkeys(("train", "valid", "test"), batch.mask)
-    )
     offers = frozenset({Trait.latent("real")}).union(*(part.offers for part in parts))
     chain = randomized(Model(*parts), 16, 1.2)
-    return chain, batch, Built(chain, reparam(), data, offers)
+    return chain, batch, Built(chain, reparam(), toys.masked(batch), offers)
 
 
 @pytest.mark.parametrize(("start", "moved"), [("prior", True), ("encoder", False)])

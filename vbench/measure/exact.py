@@ -44,7 +44,7 @@ def exact_likelihood(model: Model, batches: Iterable[Batch]) -> list[Measurement
     return [] if values is None else [mean_over_data("log_likelihood_exact", "all", values, "nats")]
 
 
-def estimated_prior(model: Any, batch: Batch) -> bool:
+def estimated_prior(model: Any, batch: Batch | None) -> bool:
     """Whether the prior's density says that its ``log_prob`` is an estimate: what is summed of it is not exact."""
     return bool(getattr(model.prior_density(batch), "estimated", False))
 

@@ -14,13 +14,12 @@ from vbench.report.figures import CHARTS, panels
 from vbench.report.figures.chart import Chart
 from vbench.report.numbers import MissingError, numbers
 from vbench.report.published import PublishedError, matching, read_published
-from vbench.report.summary import AXES, HEADLINES, MODEL_AXES, Headline
+from vbench.report.summary import AXES, GROUP_FIELDS, HEADLINES, MODEL_AXES, Headline
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 __all__ = [
-    "GROUP_FIELDS",
     "NUMBER_FIELDS",
     "PUBLISHED_FIELDS",
     "SOURCE_FIELDS",
@@ -36,9 +35,6 @@ __all__ = [
 
 SOURCE_FIELDS: Final = ("figure", "statistic", "metric", "split", "part", "step", "combination", "against")
 """Where a number comes from: with its combination's axes this says which records, and what was done with them."""
-
-GROUP_FIELDS: Final = (*AXES, "settings")
-"""What tells one combination from another."""
 
 PUBLISHED_FIELDS: Final = ("source", "metric", "split", "value", "std_error", "unit")
 """What a page says of a published value, besides its setting and the cells beside it."""

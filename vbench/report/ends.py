@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-__all__ = ["aligned", "told"]
+__all__ = ["aligned", "lost", "told"]
 
 _ALONG: Final = ("bound", "examples_per_second", "seconds_per_step", "peak_memory")  # on training data, by training
 
@@ -65,3 +65,9 @@ def told(cells: DataFrame) -> str:
     steps, why = cells["ended_after"].dropna().astype("int64"), sorted(set(cells["ended_by"].dropna()))
     low, high = steps.min(), steps.max()
     return f"training ended after {low if low == high else f'{low} to {high}'} steps, by {', '.join(why)}"
+
+
+def lost(cell: Series) -> str:
+    """What became of a seed that did not finish."""
+    why = f": {cell['reason']}" if cell["reason"] else ""
+    return f"seed {cell['seed']} {cell['status']}{why}"

@@ -14,7 +14,7 @@ from vbench.report.ends import aligned
 from vbench.report.estimand import estimand
 from vbench.report.selection import is_layer
 from vbench.report.settings import settings_of
-from vbench.report.summary import AXES, MODEL_AXES
+from vbench.report.summary import AXES, GROUP_FIELDS, MODEL_AXES
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -205,7 +205,7 @@ def _named(records: DataFrame, cells: DataFrame) -> Evidence:
         cell=cells["cell"].astype("str"),
         status=cells["status"].astype("str"),
         settings=settings,
-        combination=texts.assign(settings=settings).groupby([*AXES, "settings"], sort=True).ngroup(),
+        combination=texts.assign(settings=settings).groupby(list(GROUP_FIELDS), sort=True).ngroup(),
         panel=_joined(texts.assign(settings=settings), [*panels, "settings"], short),
         series=_joined(texts, ["estimator", *(["train"] if "train" in varying else [])], {}),
         estimand=[_estimand(*claim) for claim in claims],

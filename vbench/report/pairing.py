@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from vbench.report import trust
-from vbench.report.ends import aligned, told
+from vbench.report.ends import aligned, lost, told
 from vbench.report.estimand import estimand
 from vbench.report.intervals import SEEDS_LEAST, effect_of, sign_flip, welch
 from vbench.report.metrics import OWN_TARGET, TO_TARGET, scale_of
@@ -153,8 +153,7 @@ def _measured(
         " ".join(sorted({str(c) for c in done["code"]})) if "code" in done else "",
     )
     for _, cell in cells[cells["status"] != "done"].sort_values("seed").iterrows():
-        why = f": {cell['reason']}" if cell["reason"] else ""
-        one.remarks.append(f"seed {cell['seed']} {cell['status']}{why}")
+        one.remarks.append(lost(cell))
     if "unbiased" in done and (done["unbiased"] == False).any():  # noqa: E712 - elementwise
         one.remarks.append("biased by its own account: a lower variance is not a lower error")
     if "judged" in done:

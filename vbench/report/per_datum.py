@@ -14,6 +14,7 @@ import numpy as np
 from vbench.records import Store, load
 from vbench.report import trust
 from vbench.report.comparison_table import printed
+from vbench.report.ends import lost
 from vbench.report.evidence import short_names
 from vbench.report.intervals import ALPHA, holm
 from vbench.report.selection import ComparisonError, unknown
@@ -123,7 +124,7 @@ def _models(cells: DataFrame, values: Any) -> dict[tuple[str, ...], _Model]:
         one, seed = found.setdefault(model, _Model()), int(cell["seed"])
         one.asked.add(seed)
         if cell["status"] != "done":
-            one.remarks.append(f"seed {seed} {cell['status']}{f': {cell.reason}' if cell['reason'] else ''}")
+            one.remarks.append(lost(cell))
             continue
         one.done += 1
         if cell["cell"] not in values:

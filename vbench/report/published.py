@@ -125,7 +125,7 @@ def matching(value: Published, cells: DataFrame) -> tuple[list[int], str]:
     for name, wanted in value.cells.items():
         if name not in cells:
             return [], f"no cell of this study has a column {name!r}{nearest(name, map(str, cells))}"
-        kept = kept[kept[name].map(lambda found, wanted=wanted: _agrees(found, wanted)).astype(bool)]
+        kept = kept.loc[[_agrees(found, wanted) for found in kept[name]]]
     found = sorted({int(combination) for combination in kept["combination"]})
     return found, "" if found else "no cell of this study has these"
 

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from vbench.report.contents import GROUP_FIELDS, NUMBER_FIELDS, SOURCE_FIELDS, Contents, contents
+from vbench.report.contents import NUMBER_FIELDS, SOURCE_FIELDS, Contents, contents
 from vbench.report.evidence import Evidence
 from vbench.report.page import build, generator, told
 from vbench.report.reader import Written, read_page
+from vbench.report.summary import GROUP_FIELDS
 
 __all__ = ["differences"]
 

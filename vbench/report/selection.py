@@ -143,8 +143,7 @@ def groups(cells: DataFrame, *, timed: bool) -> list[Group]:
         cells: the cells table; skipped cells are left to ``vbench plan``.
         timed: seconds are compared, and so only within one environment.
     """
-    asked = cells[cells["status"] != "skipped"]
-    asked = asked.assign(data=data_of(asked))
+    asked = cells[cells["status"] != "skipped"].assign(data=data_of(cells))
     how = [c for c in asked.columns if c.startswith(("train.", "measure."))]
     how += [c for c in asked.columns if timed and c.startswith("environment.")]
     # by the parameters, where they are known: one component may be written in two ways (iwae, iwae[k=5])

@@ -13,11 +13,12 @@ from vbench.report.settings import settings_of
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["AXES", "HEADLINES", "Headline", "Section", "Summary", "summarize", "tables"]
+__all__ = ["AXES", "GROUP_FIELDS", "HEADLINES", "Headline", "Section", "Summary", "summarize", "tables"]
 
 MODEL_AXES: Final = ("dataset", "encoder", "decoder", "prior")
 AXES: Final = ("dataset", "encoder", "decoder", "prior", "estimator", "train")
-_SETTINGS: Final = "settings"  # what one crossing was run under more than one of
+GROUP_FIELDS: Final = (*AXES, "settings")
+"""What tells one combination from another: its labels, and what one crossing was run under more than one of."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,14 @@ def summarize(records: DataFrame, cells: DataFrame) -> Summary:
     if asked.empty:
         return Summary({}, (), (), ("nothing ran: every cell was skipped",))
     asked = asked.assign(settings=settings_of(asked))
-    varying = [axis for axis in (*AXES, _SETTINGS) if len(asked[axis].unique()) > 1]
+    varying = [axis for axis in GROUP_FIELDS if len(asked[axis].unique()) > 1]
     common = {axis: str(asked[axis].iloc[0]) for axis in AXES if axis not in varying and str(asked[axis].iloc[0])}
     models = [axis for axis in varying if axis in MODEL_AXES]
-    names = [axis for axis in (*AXES, _SETTINGS) if axis == "estimator" or (axis in varying and axis not in MODEL_AXES)]
+    names = [axis for axis in GROUP_FIELDS if axis == "estimator" or (axis in varying and axis not in MODEL_AXES)]
     common.pop("estimator", None)
     shown = [h for h in HEADLINES if not _of(records, h).empty]
     sections: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-    for _, group in asked.groupby([*AXES, _SETTINGS], observed=True, sort=False):
+    for _, group in asked.groupby(list(GROUP_FIELDS), observed=True, sort=False):
         keys = group.loc[group["status"] == "done", "cell"]
         mine = records[records["cell"].isin(keys)]
         figures = (_figure(_of(mine, headline), headline) + _doubt(mine, headline) for headline in shown)
@@ -165,7 +166,7 @@ def tables(summary: Summary) -> Iterator[Any]:
             yield Text(", ".join(f"{axis} {value}" for axis, value in section.axes.items()))
         found = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for column, width in zip(summary.columns, widths, strict=True):
-            name = column in (*AXES, _SETTINGS)
+            name = column in GROUP_FIELDS
             found.add_column(
                 column,
                 justify="left" if name else "right",

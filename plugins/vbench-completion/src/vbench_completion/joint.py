@@ -11,6 +11,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from vbench import Batch, Draw, Incompatible, Model, Prior, Refittable, Rng, Space, Trait, trained
+from vbench.measure.exact import estimated_prior
 from vbench.oracles.enumeration import states
 
 __all__ = ["JointPrior", "ModelDensity"]
@@ -42,8 +43,7 @@ class ModelDensity:
 
         True too where the decoder looks at no latents and what ``proposal="prior"`` gives is exact: nobody tells.
         """
-        summed = _states(self.joint.encoder.z) is not None
-        return not summed or bool(getattr(self.joint.prior_density(None), "estimated", False))
+        return _states(self.joint.encoder.z) is None or estimated_prior(self.joint, None)
 
     def draw(self, rng: Rng, k: int) -> Draw:
         """k ancestral samples ``[K, 1, *X]``; what they cost in nats is not told."""
