@@ -104,12 +104,14 @@ def test_what_was_run_in_two_ways_is_no_more_seeds() -> None:
     """The same training, its gradients measured at two references; and two states of one dataset."""
     records, cells = study(("reparam", -90.0), ("reparam", -92.0), ("reparam", -90.0), ("reparam", -92.0))
     apart = cells.assign(**{"measure.gradients.reference": ["a", "a", "b", "b"]})
-    first, second = summarize(records, apart).sections[0].rows
+    first, second = summarize(records, apart).sections
     half = stats.sem([-90, -92]) * stats.t.ppf(0.975, 1)
-    assert first[1:3] == ("measure.gradients.reference a", f"-91.00 ±{half:.2f}")
-    assert (first[-1], second[-1]) == ("2/2", "2/2")
+    assert first.axes == {"settings": "measure.gradients.reference a"}
+    assert first.rows[0][1] == f"-91.00 ±{half:.2f}"
+    assert (first.rows[0][-1], second.rows[0][-1]) == ("2/2", "2/2")
+    assert printed(summarize(records, apart)).count("2/2") == 2, "no column gives way to the settings"
     summary = summarize(records, cells.assign(data_digest=["old"] * 2 + ["new"] * 2))
-    assert [row[1] for row in summary.sections[0].rows] == ["data old", "data new"]
+    assert [section.axes for section in summary.sections] == [{"settings": "data old"}, {"settings": "data new"}]
     assert max(map(len, printed(summary).splitlines())) <= 80
     (row,) = summarize(records, cells.assign(data_digest="old")).sections[0].rows
     assert row[-1] == "4/4"

@@ -44,7 +44,7 @@ HEADLINES: Final = (
 
 @dataclass(frozen=True)
 class Section:
-    """Rows of one model on one dataset, named by what tells it from the other sections."""
+    """Rows of one model on one dataset, run in one way, named by what tells it from the other sections."""
 
     axes: dict[str, str]
     rows: tuple[tuple[str, ...], ...]
@@ -82,8 +82,8 @@ def summarize(records: DataFrame, cells: DataFrame) -> Summary:
     asked = asked.assign(settings=settings_of(asked))
     varying = [axis for axis in GROUP_FIELDS if len(asked[axis].unique()) > 1]
     common = {axis: str(asked[axis].iloc[0]) for axis in AXES if axis not in varying and str(asked[axis].iloc[0])}
-    models = [axis for axis in varying if axis in MODEL_AXES]
-    names = [axis for axis in GROUP_FIELDS if axis == "estimator" or (axis in varying and axis not in MODEL_AXES)]
+    models = [axis for axis in varying if axis in (*MODEL_AXES, "settings")]  # too long for a column
+    names = [axis for axis in AXES if axis == "estimator" or (axis in varying and axis not in MODEL_AXES)]
     common.pop("estimator", None)
     shown = [h for h in HEADLINES if not _of(records, h).empty]
     sections: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
@@ -166,7 +166,7 @@ def tables(summary: Summary) -> Iterator[Any]:
             yield Text(", ".join(f"{axis} {value}" for axis, value in section.axes.items()))
         found = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for column, width in zip(summary.columns, widths, strict=True):
-            name = column in GROUP_FIELDS
+            name = column in AXES
             found.add_column(
                 column,
                 justify="left" if name else "right",
